@@ -1,0 +1,1 @@
+"""Noa manages AI models, local and remote, as one fleet."""

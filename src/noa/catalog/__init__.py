@@ -1,0 +1,1 @@
+"""What the world says of models: context windows, capabilities, prices."""

@@ -1,0 +1,1 @@
+"""The command line: a client of a running server, and the way to start one."""

@@ -1,0 +1,1 @@
+"""Pure codecs between the canonical conversation and a wire format."""

@@ -1,0 +1,1 @@
+"""Pure decisions on the life of models: states, scheduling, eviction."""

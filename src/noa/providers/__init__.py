@@ -1,0 +1,1 @@
+"""Sources of models: what they have, whether they are well, and inference."""

@@ -1,0 +1,122 @@
+"""What a provider is to the rest of Noa.
+
+A provider says what it has (``list_models``), whether it is well (``health``), and carries inference: raw, in a dialect
+it speaks (``open``), or canonical (``complete``, ``stream``, ``embed``). It does not retry, measure or choose; that is
+done once, above it. Every failure is raised as one of ``noa.errors`` and names this provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest
+from noa.models import Endpoint, ModelInfo
+
+
+class Dialect(StrEnum):
+    """A wire format of inference."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Locality(StrEnum):
+    """Where a model runs: elsewhere, or in a process Noa starts for it."""
+
+    REMOTE = "remote"
+    OWNED = "owned"
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A model a provider has. ``path`` is the weights file of one that Noa runs itself."""
+
+    model: ModelInfo
+    locality: Locality = Locality.REMOTE
+    path: str | None = None
+    size_bytes: int | None = None
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An inference request in the provider's own dialect.
+
+    ``path`` is relative to the dialect's root (``/chat/completions``, ``/messages``). ``body`` is JSON whose ``model``
+    is already the provider's id and whose ``stream`` says what ``stream`` says. ``headers`` are those of the caller that
+    may travel on. ``endpoint`` is where an owned model listens, ``None`` for a provider with one address.
+    """
+
+    dialect: Dialect
+    path: str
+    body: bytes
+    model_id: str
+    stream: bool
+    headers: tuple[tuple[str, str], ...] = ()
+    endpoint: Endpoint | None = None
+
+
+class RawResponse(Protocol):
+    """A successful answer on its way. ``aclose`` lets go of the upstream at once, wherever the answer stands."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Upstream headers that may reach the caller (an allow-list, lower case)."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. A body that breaks off raises ``ProviderResponseError``."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a provider answers now. ``latency_ms`` is one round trip; ``error`` says what to do when it is down."""
+
+    up: bool
+    latency_ms: float | None = None
+    error: str | None = None
+
+
+class Provider(Protocol):
+    """One source of models."""
+
+    @property
+    def name(self) -> str:
+        """The left half of its models' keys."""
+        ...
+
+    @property
+    def dialects(self) -> frozenset[Dialect]:
+        """The wire formats it speaks upstream."""
+        ...
+
+    async def list_models(self) -> Sequence[Offer]: ...
+
+    async def health(self) -> Health: ...
+
+    async def verify(self, model_id: str) -> ModelInfo:
+        """Make sure that the credentials work and the model exists, at no cost. Raises what is wrong."""
+        ...
+
+    async def open(self, request: RawRequest) -> RawResponse: ...
+
+    async def complete(self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None) -> ChatReply: ...
+
+    def stream(
+        self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None
+    ) -> AsyncIterator[ChatEvent]: ...
+
+    async def embed(
+        self, request: EmbeddingRequest, model_id: str, endpoint: Endpoint | None = None
+    ) -> EmbeddingReply: ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Local engines as processes of ours."""

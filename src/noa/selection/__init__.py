@@ -1,0 +1,1 @@
+"""Pure decisions on which model may serve, which should, and why."""

@@ -1,0 +1,1 @@
+"""The HTTP face: management API, OpenAI's and Anthropic's dialects, metrics."""

@@ -1,0 +1,134 @@
+"""What must outlive the process: the changes worth writing, and what is read back at start.
+
+The scheduler says *that* something must be kept (a ``Change``), the storage keeps it, and neither knows the other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from noa.models import LoadOptions, PerformanceMetrics, Value
+
+
+class AliasPointed(Value, frozen=True, kw_only=True):
+    """An alias now means ``key`` (``None``: nothing). ``current`` is the reserved alias for the model in use."""
+
+    name: str
+    key: str | None
+    previous: str | None
+    reason: str
+
+
+class ModelKept(Value, frozen=True, kw_only=True):
+    """The model is loaded and should be loaded again after a restart, with these options."""
+
+    key: str
+    options: LoadOptions
+
+
+class ModelDropped(Value, frozen=True, kw_only=True):
+    """The model need not be loaded again after a restart."""
+
+    key: str
+
+
+class ModelUsage(Value, frozen=True, kw_only=True):
+    """A model's live figures and how often it was used, written now and then."""
+
+    key: str
+    metrics: PerformanceMetrics
+    access_count: int
+    last_accessed: datetime | None
+
+
+class ProcessIntended(Value, frozen=True, kw_only=True):
+    """An engine process is about to be started; ``nonce`` is in its arguments, so that it can be recognised."""
+
+    key: str
+    generation: int
+    nonce: str
+    socket_path: str
+
+
+class ProcessStarted(Value, frozen=True, kw_only=True):
+    """The intended process runs. ``started_at`` is its start time as the operating system tells it."""
+
+    nonce: str
+    pid: int
+    started_at: float
+
+
+class ProcessGone(Value, frozen=True, kw_only=True):
+    """The process with this nonce has ended and was reaped."""
+
+    nonce: str
+
+
+Change = AliasPointed | ModelKept | ModelDropped | ModelUsage | ProcessIntended | ProcessStarted | ProcessGone
+
+
+class AliasRecord(Value, frozen=True, kw_only=True):
+    """One line of an alias's history."""
+
+    name: str
+    key: str | None
+    previous: str | None
+    reason: str
+    at: datetime
+
+
+class KeptModel(Value, frozen=True, kw_only=True):
+    """A model to load again, oldest first by ``at``."""
+
+    key: str
+    options: LoadOptions
+    at: datetime
+
+
+class ProcessRecord(Value, frozen=True, kw_only=True):
+    """An engine process that a predecessor started, or was about to."""
+
+    key: str
+    nonce: str
+    socket_path: str
+    pid: int | None
+    started_at: float | None
+
+
+class SavedState(Value, frozen=True, kw_only=True):
+    """Everything that is read back at start. Also the shape of the JSON snapshot."""
+
+    aliases: tuple[AliasRecord, ...] = ()
+    models: tuple[KeptModel, ...] = ()
+    usage: tuple[ModelUsage, ...] = ()
+    processes: tuple[ProcessRecord, ...] = ()
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One inference as it was served. Durations in milliseconds; ``None`` where it was not measured or not reported."""
+
+    request_id: str
+    key: str
+    at: datetime
+    operation: str
+    streamed: bool
+    success: bool
+    latency_ms: float
+    ttft_ms: float | None = None
+    overhead_ms: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    error_code: str | None = None
+
+
+class ProfileRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One profile: what it found, and the raw samples as JSON, with the version of the formulas used."""
+
+    key: str
+    at: datetime
+    formula_version: int
+    metrics_json: bytes
+    samples_json: bytes
