@@ -1,0 +1,212 @@
+"""What the scheduler is told, and what it answers: inputs and effects, all frozen values.
+
+Times are seconds on the caller's monotonic clock. A waiter is a number that the caller chooses; it names a request, a
+lease or a change from the moment it asks until it is refused, released or done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from noa.errors import AIProviderError
+from noa.models import LoadOptions
+from noa.state import Change
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened, or that somebody wants."""
+
+
+class Known(Input, frozen=True, kw_only=True):
+    """A model exists. ``owned`` ones run in processes of ours and take a place; ``size_bytes`` is what they need.
+
+    ``concurrency`` is how many requests it serves at once (``None``: as many as come).
+    """
+
+    key: str
+    owned: bool
+    size_bytes: int = 0
+    concurrency: int | None = None
+
+
+class Gone(Input, frozen=True, kw_only=True):
+    """A model is offered no longer. It is forgotten unless it is in use."""
+
+    key: str
+
+
+class Restored(Input, frozen=True, kw_only=True):
+    """Aliases as they were before a restart."""
+
+    aliases: Mapping[str, str]
+
+
+class Acquire(Input, frozen=True, kw_only=True):
+    """A request wants the model that ``name`` means when it is its turn.
+
+    With ``hold`` it is a lease that keeps the model loaded and serves no request itself. ``within`` is the lease under
+    which a request runs: it is served even while the model drains, because the drain waits for that lease.
+    """
+
+    waiter: int
+    name: str
+    deadline: float
+    priority: int = 0
+    hold: bool = False
+    within: int | None = None
+
+
+class Release(Input, frozen=True, kw_only=True):
+    """An admitted waiter is finished, or one that waits has left."""
+
+    waiter: int
+
+
+class Load(Input, frozen=True, kw_only=True):
+    """Somebody wants a model loaded, with these options."""
+
+    waiter: int
+    key: str
+    options: LoadOptions
+    deadline: float
+
+
+class Unload(Input, frozen=True, kw_only=True):
+    """Somebody wants a model gone: when it is idle, or at once with ``force``. At ``deadline`` it is given up."""
+
+    waiter: int
+    key: str
+    deadline: float
+    force: bool = False
+
+
+class Switch(Input, frozen=True, kw_only=True):
+    """Somebody wants an alias to mean another model. ``expected`` is what it must mean now, if that matters."""
+
+    waiter: int
+    alias: str
+    key: str
+    reason: str
+    deadline: float
+    options: LoadOptions
+    expected: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Started(Input, frozen=True, kw_only=True):
+    """A start succeeded. ``size_bytes`` is what it takes, where that was measured."""
+
+    key: str
+    generation: int
+    size_bytes: int | None = None
+
+
+class StartFailed(Input, frozen=True, kw_only=True):
+    """A start failed."""
+
+    key: str
+    generation: int
+    error: AIProviderError
+
+
+class Stopped(Input, frozen=True, kw_only=True):
+    """A stop is complete: the process is gone and its memory is free."""
+
+    key: str
+    generation: int
+
+
+class Crashed(Input, frozen=True, kw_only=True):
+    """A process ended that nobody stopped."""
+
+    key: str
+    generation: int
+    error: AIProviderError
+
+
+class Persisted(Input, frozen=True, kw_only=True):
+    """What was to be kept is on disk."""
+
+    token: int
+
+
+class PersistFailed(Input, frozen=True, kw_only=True):
+    """What was to be kept is not on disk."""
+
+    token: int
+    error: AIProviderError
+
+
+class Tick(Input, frozen=True, kw_only=True):
+    """Time has passed."""
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to carry out."""
+
+
+class Start(Effect, frozen=True, kw_only=True):
+    """Start the model, and answer ``Started`` or ``StartFailed`` with the same generation."""
+
+    key: str
+    generation: int
+    options: LoadOptions
+
+
+class Stop(Effect, frozen=True, kw_only=True):
+    """Stop the model (or its start), and answer ``Stopped`` with the same generation."""
+
+    key: str
+    generation: int
+    reason: str
+
+
+class Cut(Effect, frozen=True, kw_only=True):
+    """End these requests now: their model is being unloaded by force."""
+
+    waiters: tuple[int, ...]
+    key: str
+
+
+class Admit(Effect, frozen=True, kw_only=True):
+    """The waiter has the model, until it releases it."""
+
+    waiter: int
+    key: str
+    generation: int
+
+
+class Done(Effect, frozen=True, kw_only=True):
+    """The change that the waiter asked for has happened. ``previous`` is what a switched alias meant before."""
+
+    waiter: int
+    key: str
+    previous: str | None = None
+
+
+class Refuse(Effect, frozen=True, kw_only=True):
+    """The waiter does not get what it asked for."""
+
+    waiter: int
+    error: AIProviderError
+
+
+class SetTimer(Effect, frozen=True, kw_only=True):
+    """Send a ``Tick`` at this time; it replaces the one asked for before. ``None``: no tick is needed."""
+
+    at: float | None
+
+
+class Publish(Effect, frozen=True, kw_only=True):
+    """Tell whoever listens."""
+
+    type: str
+    data: Mapping[str, object]
+
+
+class Persist(Effect, frozen=True, kw_only=True):
+    """Write these changes, all or none, and answer ``Persisted`` or ``PersistFailed``."""
+
+    token: int
+    changes: tuple[Change, ...]

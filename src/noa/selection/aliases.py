@@ -1,0 +1,73 @@
+"""What a name means: a key, an alias, or a bare model id."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from noa.errors import AIProviderError, ConfigurationError, ModelNotFoundError, ValidationError
+from noa.models import model_key
+
+#: The reserved alias for the model in use.
+CURRENT = "current"
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What a name is looked up in.
+
+    ``providers`` maps every name of every known provider to the canonical one. ``configured`` are those that are set
+    up here, ``advice`` says for each of the others what to set. ``keys_by_id`` maps a bare model id to its keys.
+    """
+
+    providers: Mapping[str, str]
+    configured: Collection[str]
+    advice: Mapping[str, str]
+    keys: Collection[str]
+    keys_by_id: Mapping[str, Sequence[str]]
+    aliases: Collection[str]
+
+
+def resolve(name: str | None, names: Names) -> str:
+    """The alias or key that ``name`` means. ``None`` and the empty string mean ``current``.
+
+    A name is split at its first separator (``:``, or ``/`` as some write it) only if what stands left of it is a known
+    provider. Raises ``ConfigurationError`` for a provider that is known but not set up, ``ValidationError`` for a bare
+    id that several providers have, and ``ModelNotFoundError`` otherwise.
+    """
+    if not name or name == CURRENT:
+        return CURRENT
+    if name in names.aliases or name in names.keys:
+        return name
+    for separator in ":/":
+        prefix, found, model_id = name.partition(separator)
+        if found and model_id and prefix in names.providers:
+            return _of_provider(names.providers[prefix], model_id, names)
+    return _bare(name, names)
+
+
+def _of_provider(provider: str, model_id: str, names: Names) -> str:
+    if provider not in names.configured:
+        raise ConfigurationError(f"{provider} is not set up: {names.advice[provider]}", provider=provider)
+    key = model_key(provider, model_id)
+    if key in names.keys:
+        return key
+    raise _not_found(f"{provider} has no model “{model_id}”", model_id, provider, names)
+
+
+def _bare(name: str, names: Names) -> str:
+    keys = names.keys_by_id.get(name, ())
+    if len(keys) == 1:
+        return keys[0]
+    if keys:
+        raise ValidationError(f"“{name}” is offered more than once; say which: {', '.join(sorted(keys))}.")
+    raise _not_found(f"There is no model “{name}”", name, None, names)
+
+
+def _not_found(sentence: str, model_id: str, provider: str | None, names: Names) -> AIProviderError:
+    of_provider = (key for key in names.keys if provider is None or key.startswith(f"{provider}:"))
+    by_id = {key.partition(":")[2]: key for key in of_provider}
+    close = [by_id[each] for each in difflib.get_close_matches(model_id, by_id, n=3)]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ". See what there is with: noa ls"
+    return ModelNotFoundError(sentence + hint, provider=provider, details={"suggestions": close})
