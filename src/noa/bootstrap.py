@@ -1,0 +1,165 @@
+"""From a configuration to a running engine: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from noa.config import Configuration, ProviderConfig
+from noa.engine import Engine, EngineSettings
+from noa.events import EventBus
+from noa.inference import Inference
+from noa.launcher import Shape
+from noa.lifecycle.eviction import Room
+from noa.lifecycle.scheduler import Scheduler
+from noa.models import model_key
+from noa.presets import KNOWN_PROVIDERS
+from noa.providers.factory import ProviderFactory
+from noa.providers.protocol import Provider
+from noa.runtime.child import ChildRuntime
+from noa.runtime.protocol import Runtime
+from noa.state import SavedState
+from noa.storage.snapshot import read_snapshot, write_snapshot
+from noa.storage.sqlite import SqliteStateStore
+from noa.storage.usage import SqliteUsageStore
+
+logger = logging.getLogger(__name__)
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where state is kept. All ``None``: in memory."""
+
+    state_path: Path | None = None
+    usage_path: Path | None = None
+    snapshot_path: Path | None = None
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Place:
+        """Where this configuration keeps it."""
+        return cls(
+            state_path=configuration.state_path,
+            usage_path=configuration.usage_path,
+            snapshot_path=configuration.snapshot_path,
+        )
+
+
+class House:
+    """Everything that was built, and how it is taken down again."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        inference: Inference,
+        events: EventBus,
+        state: SqliteStateStore,
+        usage: SqliteUsageStore,
+        place: Place,
+    ) -> None:
+        self.engine = engine
+        self.inference = inference
+        self.events = events
+        self.state = state
+        self.usage = usage
+        self.place = place
+
+    async def save(self) -> Path | None:
+        """Write every figure down, and the readable snapshot if one was asked for. Says where the state is."""
+        await self.engine.keep_usage()
+        await self.usage.flush()
+        if self.place.snapshot_path is not None:
+            write_snapshot(self.place.snapshot_path, await self.state.read())
+            return self.place.snapshot_path
+        return self.place.state_path
+
+    async def aclose(self) -> None:
+        """Save, end every process, and let go of the state."""
+        try:
+            await self.save()
+        finally:
+            await self.engine.aclose()
+            await self.events.aclose()
+            await self.usage.aclose()
+            await self.state.aclose()
+
+
+async def build(
+    configuration: Configuration,
+    place: Place,
+    *,
+    factory: ProviderFactory | None = None,
+    runtime: Runtime | None = None,
+) -> House:
+    """Open the state and build everything on it. Nothing is discovered or loaded yet; ``engine.start`` does that.
+
+    Raises ``StateInUseError`` if another manager holds the state, ``ConfigurationError`` and ``StorageError`` for a
+    state that cannot be used.
+    """
+    state = await SqliteStateStore.open(place.state_path)
+    try:
+        await _restore_snapshot(state, place)
+        usage = await SqliteUsageStore.open(place.usage_path)
+    except BaseException:
+        await state.aclose()
+        raise
+    events = EventBus()
+    providers = _providers(configuration, factory or ProviderFactory())
+    engine = Engine(
+        scheduler=Scheduler(Room(max_models=configuration.max_loaded_models)),
+        providers=providers,
+        runtime=runtime or ChildRuntime(llama_server=configuration.llama_server),
+        state=state,
+        events=events,
+        settings=_settings(configuration),
+    )
+    inference = Inference(engine, usage, events, track=configuration.enable_performance_tracking)
+    return House(engine=engine, inference=inference, events=events, state=state, usage=usage, place=place)
+
+
+async def _restore_snapshot(state: SqliteStateStore, place: Place) -> None:
+    """An empty database takes what the snapshot says."""
+    if place.snapshot_path is None or await state.read() != SavedState():
+        return
+    snapshot = read_snapshot(place.snapshot_path)
+    if snapshot is not None:
+        await state.restore(snapshot)
+        logger.info("restored the state from %s", place.snapshot_path)
+
+
+def _providers(configuration: Configuration, factory: ProviderFactory) -> Mapping[str, Provider]:
+    folders = configuration.model_folders
+    return {
+        config.name: factory.create(config, folders=folders) for config in configuration.providers if config.is_set_up
+    }
+
+
+def _settings(configuration: Configuration) -> EngineSettings:
+    names = {alias: preset.name for preset in KNOWN_PROVIDERS.values() for alias in (preset.name, *preset.aliases)}
+    names |= {config.name: config.name for config in configuration.providers}
+    return EngineSettings(
+        providers=names,
+        advice={name: _advice(name, configuration) for name in set(names.values())},
+        default_model=_default_model(configuration.default_provider_config),
+        shape=Shape(
+            context_size=configuration.context_size,
+            slots=configuration.slots,
+            threads=configuration.threads or max(1, (os.cpu_count() or 2) // 2),
+        ),
+    )
+
+
+def _default_model(provider: ProviderConfig | None) -> str | None:
+    if provider is None or provider.default_model is None:
+        return None
+    return model_key(provider.name, provider.default_model)
+
+
+def _advice(name: str, configuration: Configuration) -> str:
+    config = configuration.provider_config(name) or ProviderConfig(type=name)
+    if config.key_variable is None:
+        return f"give “{name}” an address or a key in noa.yaml."
+    return f"set {config.key_variable}, in the environment or in .env."

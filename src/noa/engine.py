@@ -1,0 +1,458 @@
+"""The one writer: steps the scheduler, performs its effects, records what happened.
+
+Performing an effect never waits: starts, stops and writes are tasks whose completions come back as inputs that carry
+the slot's generation. Everything runs on one event loop, so there is no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from noa.discovery import Discovery, Found, ProviderReport
+from noa.errors import AIProviderError, ModelUnavailableError, ProviderConnectionError
+from noa.events import EventBus
+from noa.launcher import Launcher, Shape
+from noa.lease import Lease
+from noa.lifecycle import messages as m
+from noa.lifecycle.scheduler import CURRENT, Scheduler
+from noa.lifecycle.slots import SlotView
+from noa.models import ActiveModel, LoadOptions, ModelStatus, SwitchResult
+from noa.providers.protocol import Health, Locality, Offer, Provider
+from noa.registry import Figures, Registry
+from noa.runtime.protocol import Runtime
+from noa.selection.aliases import Names
+from noa.state import ModelUsage, ProcessGone
+from noa.storage.protocol import StateStore
+
+logger = logging.getLogger(__name__)
+
+#: How long a request waits for its model, and a change for its turn, where the caller sets no limit.
+DEFAULT_WAIT_S = 300.0
+#: How long an unload or a switch waits for requests that still run.
+DEFAULT_DRAIN_S = 60.0
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine needs of the configuration.
+
+    ``providers`` maps every name of every known provider to the canonical one; ``advice`` says for each of them what to
+    set to use it. ``default_model`` is loaded at start when nothing else is, and ``shape`` is for owned models.
+    """
+
+    providers: Mapping[str, str]
+    advice: Mapping[str, str]
+    default_model: str | None = None
+    shape: Shape = Shape()
+
+
+class Engine:
+    """Owns the scheduler, and everything that is started, stopped and written on its word."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        providers: Mapping[str, Provider],
+        runtime: Runtime,
+        state: StateStore,
+        events: EventBus,
+        settings: EngineSettings,
+    ) -> None:
+        self.registry = Registry(self._status_of)
+        self._scheduler = scheduler
+        self._providers = providers
+        self._runtime = runtime
+        self._state = state
+        self._discovery = Discovery(providers, self.registry)
+        self._launcher = Launcher(
+            providers=providers,
+            runtime=runtime,
+            registry=self.registry,
+            shape=settings.shape,
+            journal=state.write,
+            report=self._submit,
+            publish=self._publish,
+        )
+        self._events = events
+        self._settings = settings
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[m.Admit | m.Done]] = {}
+        self._leases: dict[int, Lease] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loaded_at: dict[str, datetime] = {}
+        self._closing = False
+
+    # Life.
+
+    async def start(self, *, load_default: bool) -> None:
+        """Read what was kept, end what a predecessor left, discover, and load again what was loaded.
+
+        Loading goes on after this returns; whoever asks for a model meanwhile waits for it.
+        """
+        saved = await self._state.read()
+        settled = await self._runtime.reap(saved.processes)
+        if settled:
+            await self._state.write(*(ProcessGone(nonce=record.nonce) for record in settled))
+        for usage in saved.usage:
+            figures = Figures(metrics=usage.metrics, access_count=usage.access_count, last_accessed=usage.last_accessed)
+            self.registry.put_figures(usage.key, figures)
+        aliases = {record.name: record.key for record in saved.aliases if record.key is not None}
+        self._submit(m.Restored(aliases=aliases))
+        await self.discover()
+        for kept in sorted(saved.models, key=lambda each: each.at):
+            self._load_in_background(kept.key, kept.options)
+        if load_default and not saved.models and CURRENT not in aliases and self._settings.default_model:
+            self._load_in_background(self._settings.default_model, LoadOptions())
+        if saved.models or aliases:
+            self._events.publish("state-restored", {"models": len(saved.models), "aliases": aliases})
+
+    def _load_in_background(self, name: str, options: LoadOptions) -> None:
+        async def load() -> None:
+            try:
+                await self.load(self.resolve(name), options)
+            except AIProviderError as error:
+                logger.warning("%s was not loaded: %s", name, error.message)
+
+        self._spawn(load())
+
+    async def aclose(self) -> None:
+        """Refuse whoever waits and end every process. What was loaded stays noted, and is loaded again next time."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(ModelUnavailableError("Noa is shutting down.", retry_after_s=5))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._launcher.aclose()
+        for provider in self._providers.values():
+            await provider.aclose()
+
+    # What others ask.
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The providers that are set up, by name."""
+        return self._providers
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """What each alias means now."""
+        return self._scheduler.aliases
+
+    @property
+    def current_key(self) -> str | None:
+        """What ``current`` means now."""
+        return self._scheduler.aliases.get(CURRENT)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests and changes wait for a model."""
+        return self._scheduler.waiting
+
+    @property
+    def reports(self) -> Mapping[str, ProviderReport]:
+        """What the last discovery found, by provider."""
+        return self._discovery.reports
+
+    def resolve(self, name: str | None) -> str:
+        """The alias or key that a name means; raises what is wrong with it.
+
+        A model of a provider that is down is unknown until it is back, so the provider is blamed, not the name.
+        """
+        try:
+            return self.registry.resolve(name, self._names)
+        except AIProviderError as error:
+            report = self._discovery.reports.get(error.provider or "")
+            if report is not None and not report.up:
+                raise ProviderConnectionError(
+                    report.error or f"{report.provider} is down.", provider=report.provider
+                ) from None
+            raise
+
+    def _names(self, keys_by_id: Mapping[str, Sequence[str]]) -> Names:
+        return Names(
+            providers=self._settings.providers,
+            configured=self._providers.keys(),
+            advice=self._settings.advice,
+            keys=self.registry,
+            keys_by_id=keys_by_id,
+            aliases=self._scheduler.aliases,
+        )
+
+    def resolve_key(self, name: str | None) -> str:
+        """The key that a name means now. Raises ``ModelUnavailableError`` if it is an alias of nothing."""
+        meant = self.resolve(name)
+        key = self._scheduler.aliases.get(meant, meant)
+        if key == CURRENT:
+            raise ModelUnavailableError("No model is loaded. Load one: noa load KEY", retry_after_s=5)
+        return key
+
+    def status(self, key: str) -> ModelStatus:
+        """Where a model stands."""
+        return self._status_of(key)[0]
+
+    def _status_of(self, key: str) -> tuple[ModelStatus, str | None]:
+        view = self._scheduler.view(key)
+        if view is None:
+            return ModelStatus.AVAILABLE, None
+        return view.status, view.error.message if view.error else None
+
+    def active(self) -> list[ActiveModel]:
+        """The loaded models (those that drain included), oldest first."""
+        loaded = (ModelStatus.LOADED, ModelStatus.DRAINING)
+        return [self._active(view) for view in self._scheduler.residents() if view.status in loaded]
+
+    def _active(self, view: SlotView) -> ActiveModel:
+        figures = self.registry.figures(view.key)
+        process = self._launcher.process(view.key)
+        return ActiveModel(
+            key=view.key,
+            model=self.registry.offer(view.key).model,
+            loaded_at=self._loaded_at.get(view.key, datetime.now(UTC)),
+            total_inferences=figures.metrics.total_inferences if figures.metrics else 0,
+            performance_metrics=figures.metrics,
+            status=view.status,
+            in_flight=view.in_flight,
+            pinned=view.options.pin,
+            ttl_s=view.options.ttl_s,
+            pid=process.pid if process else None,
+            memory_bytes=process.memory_bytes() if process else None,
+        )
+
+    def logs(self, key: str) -> Sequence[str]:
+        """The last lines that a model's process wrote, oldest first; empty without a process."""
+        process = self._launcher.process(key)
+        return process.log_lines() if process else ()
+
+    # What others want done.
+
+    async def discover(self) -> list[ProviderReport]:
+        """Ask every provider at once what it has. One that is down or slow delays nobody and shows as down."""
+        found = await self._discovery.run()
+        for each in found:
+            self._take_in(each)
+        return [each.report for each in found]
+
+    def _take_in(self, found: Found) -> None:
+        for key in found.merged.removed:
+            self._submit(m.Gone(key=key))
+        for offer in found.offers:
+            self._submit(self._known(offer))
+        for key in found.merged.added:
+            self._publish("model-registered", {"key": key})
+        if found.report.up:
+            data = {"provider": found.report.provider, "models": len(found.offers)}
+            self._publish("provider-discovered", data)
+
+    def _known(self, offer: Offer) -> m.Known:
+        if offer.locality is Locality.REMOTE:
+            return m.Known(key=offer.model.key, owned=False)
+        slots = self._settings.shape.slots
+        return m.Known(key=offer.model.key, owned=True, size_bytes=offer.size_bytes or 0, concurrency=slots)
+
+    async def health(self) -> Mapping[str, Health]:
+        """Ask every provider at once whether it is well."""
+        return await self._discovery.health()
+
+    async def acquire(
+        self,
+        name: str,
+        *,
+        hold: bool = False,
+        within: int | None = None,
+        wait_s: float = DEFAULT_WAIT_S,
+        priority: int = 0,
+    ) -> Lease:
+        """Wait for the model that ``name`` (an alias or a key) means when it is our turn, loading it if need be."""
+        number = next(self._numbers)
+        wish = m.Acquire(
+            waiter=number,
+            name=name,
+            deadline=self._now() + wait_s,
+            priority=priority,
+            hold=hold,
+            within=within,
+        )
+        answer = await self._ask_scheduler(number, wish)
+        assert isinstance(answer, m.Admit)
+        return self._leases[number]
+
+    async def load(self, key: str, options: LoadOptions, *, wait_s: float = DEFAULT_WAIT_S) -> None:
+        """Have a model loaded and noted; return when both are done. The load goes on if the caller leaves."""
+        number = next(self._numbers)
+        wish = m.Load(waiter=number, key=key, options=options, deadline=self._now() + wait_s)
+        await self._ask_scheduler(number, wish)
+
+    async def unload(self, key: str, *, force: bool = False, drain_s: float = DEFAULT_DRAIN_S) -> None:
+        """Have a model gone, once its requests are done (``force``: at once, cutting them)."""
+        number = next(self._numbers)
+        wish = m.Unload(waiter=number, key=key, deadline=self._now() + drain_s, force=force)
+        await self._ask_scheduler(number, wish)
+
+    async def switch(
+        self,
+        key: str,
+        reason: str,
+        *,
+        alias: str = CURRENT,
+        options: LoadOptions | None = None,
+        expected: str | msgspec.UnsetType | None = msgspec.UNSET,
+        wait_s: float = DEFAULT_WAIT_S,
+    ) -> SwitchResult:
+        """Make an alias mean another model, which is loaded first. Nothing changes if that fails."""
+        number = next(self._numbers)
+        wish = m.Switch(
+            waiter=number,
+            alias=alias,
+            key=key,
+            reason=reason,
+            deadline=self._now() + wait_s,
+            options=options or LoadOptions(),
+            expected=expected,
+        )
+        answer = await self._ask_scheduler(number, wish)
+        assert isinstance(answer, m.Done)
+        return SwitchResult(
+            previous_model=answer.previous, current_model=key, reason=reason, timestamp=datetime.now(UTC)
+        )
+
+    async def keep_usage(self) -> None:
+        """Write every model's figures down."""
+        changes = [
+            ModelUsage(
+                key=key,
+                metrics=figures.metrics,
+                access_count=figures.access_count,
+                last_accessed=figures.last_accessed,
+            )
+            for key, figures in self.registry.all_figures.items()
+            if figures.metrics is not None
+        ]
+        if changes:
+            await self._state.write(*changes)
+
+    async def _ask_scheduler(self, number: int, wish: m.Input) -> m.Admit | m.Done:
+        if self._closing:
+            raise ModelUnavailableError("Noa is shutting down.", retry_after_s=5)
+        future: asyncio.Future[m.Admit | m.Done] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
+        try:
+            self._submit(wish)
+            return await future
+        except asyncio.CancelledError:
+            self._release(number)
+            raise
+        finally:
+            self._answers.pop(number, None)
+
+    def _release(self, number: int) -> None:
+        self._leases.pop(number, None)
+        if not self._closing:
+            self._submit(m.Release(waiter=number))
+
+    # Effects.
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _submit(self, message: m.Input) -> None:
+        for effect in self._scheduler.step(self._now(), message):
+            self._perform(effect)
+
+    def _perform(self, effect: m.Effect) -> None:
+        match effect:
+            case m.Admit():
+                self._admit(effect)
+            case m.Done():
+                self._answer(effect.waiter, effect)
+            case m.Refuse():
+                self._refuse(effect)
+            case m.Publish():
+                self._publish(effect.type, effect.data)
+            case m.Persist():
+                self._spawn(self._persist(effect))
+            case m.SetTimer():
+                self._set_timer(effect.at)
+            case m.Start():
+                self._launcher.start(effect)
+            case m.Stop():
+                self._launcher.stop(effect)
+            case m.Cut():
+                self._cut(effect)
+            case _:
+                raise AssertionError(f"an effect without an arm: {effect!r}")
+
+    def _admit(self, effect: m.Admit) -> None:
+        process = self._launcher.process(effect.key)
+        offer = self.registry.offer(effect.key)
+        self._leases[effect.waiter] = Lease(
+            effect.waiter,
+            effect.key,
+            effect.generation,
+            self._providers[offer.model.provider],
+            offer.model,
+            process.endpoint if process else None,
+            self._release,
+        )
+        self._answer(effect.waiter, effect)
+
+    def _answer(self, number: int, answer: m.Admit | m.Done) -> None:
+        future = self._answers.get(number)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def _refuse(self, effect: m.Refuse) -> None:
+        future = self._answers.get(effect.waiter)
+        if future is not None and not future.done():
+            future.set_exception(effect.error)
+
+    def _cut(self, effect: m.Cut) -> None:
+        for number in effect.waiters:
+            if lease := self._leases.get(number):
+                lease.cut()
+
+    def _set_timer(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = None if at is None else loop.call_at(at, self._submit, m.Tick())
+
+    def _publish(self, event_type: str, data: Mapping[str, object]) -> None:
+        key = data.get("key")
+        if isinstance(key, str):
+            facts: dict[str, object] = {"provider": key.partition(":")[0]}
+            if key in self.registry:
+                facts["model"] = self.registry.offer(key).model
+            data = {**facts, **data}
+        if event_type == "model-loaded" and isinstance(key, str):
+            self._loaded_at[key] = datetime.now(UTC)
+        self._events.publish(event_type, data)
+
+    async def _persist(self, effect: m.Persist) -> None:
+        try:
+            await self._state.write(*effect.changes)
+        except AIProviderError as error:
+            logger.warning("a change could not be written: %s", error.message)
+            self._submit(m.PersistFailed(token=effect.token, error=error))
+        else:
+            self._submit(m.Persisted(token=effect.token))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_done)
+
+    def _spawned_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a background task failed unexpectedly", exc_info=error)
