@@ -1,0 +1,81 @@
+# `make help` lists what there is. Needs make, a POSIX shell and Python 3.11 or newer, nothing else.
+
+VENV ?= .venv
+PORT ?= 3001
+PYTHON ?=
+ARGS ?=
+
+bin := $(VENV)/bin
+pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 $(bin)/python -m pip install -qq
+lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --extra local pyproject.toml requirements/run.in
+
+# An environment is up to date when it was installed from these very contents, whatever the files' dates say.
+key = $(shell cat pyproject.toml requirements/$(1).txt | cksum | tr ' ' '-')
+run_stamp := $(VENV)/.run-$(call key,run)
+test_stamp := $(VENV)/.test-$(call key,test)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'PORT=… is where `make run` serves, PYTHON=… is what the environment is made with, VENV=… is where it stands,'
+	@echo 'ARGS=… goes to pytest in `make test`.'
+
+run: $(run_stamp) ## serve the demo model on http://localhost:3001, in the foreground
+	@exec $(bin)/noa demo --port $(PORT)
+
+test: check ## everything CI runs: format, lint, types, import contracts, all tests
+	$(bin)/pytest $(ARGS)
+
+check: $(test_stamp) ## everything but the tests: seconds, no network once installed
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/pytest -q tests/style
+
+format: $(test_stamp) ## put the code into shape
+	$(bin)/ruff format .
+	$(bin)/ruff check --fix .
+
+lock: $(test_stamp) ## pin the newest allowed versions, with hashes, in requirements/
+	$(lock) --upgrade -o requirements/run.txt
+	$(lock) --upgrade requirements/test.in --constraint requirements/run.txt -o requirements/test.txt
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+# A checkout that was moved or copied along with its environment gets a new one: the old one's scripts and its editable
+# install go on pointing to the old place. So does one whose interpreter is gone, as after an upgrade of the system's.
+place := $(shell test -x $(bin)/python && { cat $(VENV)/.place 2>/dev/null || echo '$(CURDIR)'; })
+ifneq ($(place),$(CURDIR))
+.PHONY: $(bin)/python
+endif
+
+# What failed half-way is removed, since the next run would take it for whole.
+$(bin)/python:
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Making $(VENV) with $$($$python --version)." >&2; \
+			"$$python" -m venv --clear $(VENV) && echo '$(CURDIR)' > $(VENV)/.place && exit 0; \
+			rm -rf $(VENV); \
+			echo 'The environment could not be made. On Debian and Ubuntu: apt install python3-venv.' >&2; \
+			exit 1; \
+		fi; \
+	done; \
+	echo 'Noa needs Python 3.11 or newer, which $(or $(PYTHON),python3) is not. Install one, or name one: make run PYTHON=….' >&2; \
+	exit 1
+
+$(run_stamp): $(bin)/python
+	@echo 'Installing Noa and its local engine (about 50 MB, once).' >&2
+	@$(pip) --only-binary :all: --require-hashes -r requirements/run.txt
+	@$(pip) --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.run-* && touch $@
+
+$(test_stamp): $(run_stamp)
+	@echo 'Installing what the tests need.' >&2
+	@$(pip) --only-binary :all: --require-hashes -r requirements/test.txt
+	@rm -f $(VENV)/.test-* && touch $@
