@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -71,20 +73,23 @@ class House:
         """Write every figure down, and the readable snapshot if one was asked for. Says where the state is."""
         await self.engine.keep_usage()
         await self.usage.flush()
-        if self.place.snapshot_path is not None:
-            write_snapshot(self.place.snapshot_path, await self.state.read())
-            return self.place.snapshot_path
-        return self.place.state_path
+        return await self._write_snapshot() or self.place.state_path
+
+    async def _write_snapshot(self) -> Path | None:
+        path = self.place.snapshot_path
+        if path is not None:
+            await asyncio.to_thread(write_snapshot, path, await self.state.read())
+        return path
 
     async def aclose(self) -> None:
-        """Save, end every process, and let go of the state."""
-        try:
-            await self.save()
-        finally:
-            await self.engine.aclose()
-            await self.events.aclose()
-            await self.usage.aclose()
-            await self.state.aclose()
+        """Save, end every process, and let go of the state; each of them even if what comes before it fails."""
+        async with AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.state.aclose)
+            last_first.push_async_callback(self.usage.aclose)
+            last_first.push_async_callback(self._write_snapshot)
+            last_first.push_async_callback(self.events.aclose)
+            last_first.push_async_callback(self.engine.aclose)
+            last_first.push_async_callback(self.engine.keep_usage)
 
 
 async def build(
@@ -99,24 +104,26 @@ async def build(
     Raises ``StateInUseError`` if another manager holds the state, ``ConfigurationError`` and ``StorageError`` for a
     state that cannot be used.
     """
-    state = await SqliteStateStore.open(place.state_path)
-    try:
+    async with AsyncExitStack() as opened:
+        state = await SqliteStateStore.open(place.state_path)
+        opened.push_async_callback(state.aclose)
         await _restore_snapshot(state, place)
         usage = await SqliteUsageStore.open(place.usage_path)
-    except BaseException:
-        await state.aclose()
-        raise
-    events = EventBus()
-    providers = _providers(configuration, factory or ProviderFactory())
-    engine = Engine(
-        scheduler=Scheduler(Room(max_models=configuration.max_loaded_models)),
-        providers=providers,
-        runtime=runtime or ChildRuntime(llama_server=configuration.llama_server),
-        state=state,
-        events=events,
-        settings=_settings(configuration),
-    )
-    inference = Inference(engine, usage, events, track=configuration.enable_performance_tracking)
+        opened.push_async_callback(usage.aclose)
+        events = EventBus()
+        engine = Engine(
+            scheduler=Scheduler(Room(max_models=configuration.max_loaded_models)),
+            providers=_providers(configuration, factory or ProviderFactory()),
+            runtime=runtime or ChildRuntime(llama_server=configuration.llama_server),
+            state=state,
+            events=events,
+            settings=_settings(configuration),
+        )
+        inference = Inference(engine, usage, events, track=configuration.enable_performance_tracking)
+        opened.pop_all()
+    for damaged in (state.set_aside, usage.set_aside):
+        if damaged is not None:
+            events.publish("state-set-aside", {"path": str(damaged)})
     return House(engine=engine, inference=inference, events=events, state=state, usage=usage, place=place)
 
 

@@ -73,7 +73,8 @@ class PerformanceMetrics(Value, frozen=True, kw_only=True):
     """How a model has been doing, in the quick start's fields.
 
     ``average_latency`` is in milliseconds end to end, ``tokens_per_second`` counts generated tokens, ``success_rate``
-    is 0–1 and ``memory_usage`` is in MB. Live figures are exponential moving averages of weight 0.2 over every request.
+    is 0–1 and ``memory_usage`` is in MB. Live figures are exponential moving averages of weight 0.2: the success rate
+    over every request, the others over those that succeeded.
     """
 
     average_latency: float | None = None

@@ -1,0 +1,90 @@
+"""How one model has been doing in the requests it really served."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from noa.errors import ValidationError
+from noa.models import PerformanceMetrics, Value
+
+#: The weight of the newest request in each moving average.
+WEIGHT = 0.2
+#: How many past requests a model's history holds.
+HISTORY_LIMIT = 256
+
+
+class ServedRequest(Value, frozen=True, kw_only=True):
+    """One line of a model's performance history. ``latency_ms`` is end to end, ``tokens`` are generated ones."""
+
+    at: datetime
+    latency_ms: float
+    success: bool
+    tokens: int | None = None
+    ttft_ms: float | None = None
+
+
+class LiveMetrics:
+    """Moving averages over every request to one model, and its latest requests.
+
+    The first sample sets an average, each later one moves it by ``WEIGHT``. Failures count in the success rate alone:
+    a refused connection takes no time, and would make a broken model look fast.
+    """
+
+    def __init__(self, restored: PerformanceMetrics | None = None) -> None:
+        self._metrics = restored if restored is not None else PerformanceMetrics()
+        self._ttft_ms: float | None = None
+        self._history: deque[ServedRequest] = deque(maxlen=HISTORY_LIMIT)
+
+    def record(
+        self, latency_ms: float, tokens: int | None, success: bool, at: datetime, ttft_ms: float | None = None
+    ) -> None:
+        """Count one request that ended ``at``. ``tokens`` are the generated ones, ``None`` if nobody counted them.
+
+        Raises ``ValidationError`` for a time that is none.
+        """
+        if not (math.isfinite(latency_ms) and latency_ms >= 0):
+            raise ValidationError(f"A latency of {latency_ms} ms is none; give milliseconds, 0 or more.")
+        before = self._metrics
+        speed = tokens * 1000 / latency_ms if success and tokens and latency_ms > 0 else None
+        self._metrics = msgspec.structs.replace(
+            before,
+            average_latency=_moved(before.average_latency, latency_ms if success else None),
+            tokens_per_second=_moved(before.tokens_per_second, speed),
+            success_rate=_moved(before.success_rate, 1.0 if success else 0.0),
+            total_inferences=before.total_inferences + 1,
+        )
+        if success:
+            self._ttft_ms = _moved(self._ttft_ms, ttft_ms)
+        self._history.append(
+            ServedRequest(at=at, latency_ms=latency_ms, success=success, tokens=tokens, ttft_ms=ttft_ms)
+        )
+
+    def benchmarked(self, at: datetime) -> None:
+        """Note that a profile of the model ended ``at``."""
+        self._metrics = msgspec.structs.replace(self._metrics, last_benchmarked=at)
+
+    def metrics(self) -> PerformanceMetrics:
+        """The averages so far. Restoring from this value goes on where it stopped."""
+        return self._metrics
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """The moving average of the time to the first token, of those streamed since this object was made."""
+        return self._ttft_ms
+
+    def history(self) -> Sequence[ServedRequest]:
+        """The latest requests, oldest first."""
+        return tuple(self._history)
+
+
+def _moved(average: float | None, value: float | None) -> float | None:
+    if value is None:
+        return average
+    if average is None:
+        return value
+    return average + WEIGHT * (value - average)
