@@ -24,18 +24,27 @@ class TextPart(Part, frozen=True, kw_only=True, tag="text"):
 
 
 class ImagePart(Part, frozen=True, kw_only=True, tag="image"):
-    """An image, by ``url`` or as base64 ``data`` with its ``media_type``."""
+    """An image, by ``url`` or as base64 ``data`` with its ``media_type``.
+
+    ``detail`` asks for a resolution (``low``, ``high``) where a dialect has that.
+    """
 
     url: str | None = None
     data: str | None = None
     media_type: str | None = None
+    detail: str | None = None
 
 
 class ThinkingPart(Part, frozen=True, kw_only=True, tag="thinking"):
-    """Reasoning text that a model shows. ``signature`` is opaque and must travel back unchanged."""
+    """Reasoning text that a model shows.
+
+    ``signature`` is opaque and must travel back unchanged; so must ``redacted``, reasoning that the provider hides
+    (then ``text`` is empty). Both mean something only to the provider that wrote them.
+    """
 
     text: str
     signature: str | None = None
+    redacted: str | None = None
 
 
 class ToolCallPart(Part, frozen=True, kw_only=True, tag="tool_call"):
@@ -71,17 +80,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function the model may call; ``parameters`` is a JSON Schema."""
+    """A function the model may call; ``parameters`` is a JSON Schema, which ``strict`` makes binding."""
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] = {}
+    strict: bool | None = None
 
 
 class JsonOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer must be JSON, of this ``schema`` if there is one."""
+    """The answer must be JSON, of this ``schema`` if there is one. ``name`` and ``description`` tell what it is."""
 
     name: str = "answer"
+    description: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
@@ -90,8 +101,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation to continue.
 
     ``model`` is the name the caller asked for (``None`` means ``current``). ``tool_choice`` is ``auto``, ``none``,
-    ``required`` or the name of a tool. ``extra`` holds fields of the caller's dialect that have no canonical form; they
-    are passed on where the provider speaks the same dialect.
+    ``required`` or the name of a tool. Results of calls made at once stand in one message of role ``tool``.
+
+    ``extra`` holds fields of the caller's dialect that have no canonical form. ``extra_dialect`` says which dialect
+    that is; ``None`` means the provider's own, as when a program sets them. They are passed on where the provider
+    speaks it, and refused where it doesn't, unless they change nothing.
     """
 
     messages: tuple[Message, ...]
@@ -106,6 +120,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     json_output: JsonOutput | None = None
     extra: dict[str, Any] = {}
+    extra_dialect: Literal["openai", "anthropic"] | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,10 +180,11 @@ class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThinkingDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """More reasoning, or its signature."""
+    """More reasoning, or its signature, or a piece of hidden reasoning (see ``ThinkingPart``)."""
 
     text: str = ""
     signature: str | None = None
+    redacted: str | None = None
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,113 @@
+"""The envelope of a request: which model it is for and how the answer is to come. Both dialects share it.
+
+``peek`` and ``retarget`` serve the path on which a body passes through in the caller's own dialect: they read and set
+fields of the outermost object, and leave every other one as it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from noa.chat import ChatRequest
+from noa.dialects.field import malformed, not_an_object, read_body, too_deep
+from noa.errors import ValidationError
+
+
+class DecodedRequest(msgspec.Struct, frozen=True):
+    """A request read from a wire: the conversation, whether to stream the answer, and whether with usage."""
+
+    request: ChatRequest
+    stream: bool
+    include_usage: bool
+
+
+class Peek(msgspec.Struct, frozen=True):
+    """What a body says of its envelope. ``model`` is ``None`` when it names none (which means ``current``)."""
+
+    model: str | None
+    stream: bool
+    include_usage: bool
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Envelope(msgspec.Struct):
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def peek(body: bytes) -> Peek:
+    """Read the envelope only.
+
+    Raises ``ValidationError`` for a body that is no JSON object, a model that is no text, a stream that is no boolean.
+    """
+    try:
+        envelope = _envelope.decode(body)
+    except msgspec.ValidationError as error:
+        raise _explain(body, error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed(body, error) from error
+    except RecursionError as error:
+        raise too_deep() from error
+    options = envelope.stream_options
+    return Peek(envelope.model, bool(envelope.stream), options is not None and bool(options.include_usage))
+
+
+def retarget(body: bytes, *, model: str, stream: bool | None = None, add: Mapping[str, Any] | None = None) -> bytes:
+    """The same body for another model.
+
+    ``stream`` and the fields of ``add`` are set too; an object in ``add`` is merged into an object that stands there,
+    so that asking for usage keeps the caller's other stream options. Values that are not set stay byte for byte.
+    """
+    fields = _raw_fields(body)
+    fields["model"] = _raw(model)
+    if stream is not None:
+        fields["stream"] = _raw(stream)
+    for name, value in (add or {}).items():
+        before = fields.get(name)
+        if before is not None and isinstance(value, Mapping) and bytes(before).lstrip().startswith(b"{"):
+            inner = _raw_fields(bytes(before))
+            inner.update({key: _raw(item) for key, item in value.items()})
+            fields[name] = _raw(inner)
+        else:
+            fields[name] = _raw(value)
+    return msgspec.json.encode(fields)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _raw_fields(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _fields.decode(body)
+    except msgspec.ValidationError as error:
+        raise not_an_object() from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed(body, error) from error
+    except RecursionError as error:
+        raise too_deep() from error
+
+
+def _explain(body: bytes, refusal: msgspec.ValidationError) -> ValidationError:
+    """Say in words what the fast decoder did not accept."""
+    try:
+        root = read_body(body)
+        root.member("model").optional_text()
+        root.member("stream").optional_boolean()
+        options = root.member("stream_options")
+        if options.given:
+            options.member("include_usage").optional_boolean()
+    except ValidationError as error:
+        return error
+    return malformed(body, refusal)
