@@ -1,0 +1,228 @@
+"""What there is, what is loaded, what is in use: ``ls``, ``ps``, ``current``, ``load``, ``unload``, ``switch``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from noa.cli.connection import ask, phases_shown
+from noa.cli.terminal import (
+    UNKNOWN,
+    byte_size,
+    json_option,
+    note,
+    printable,
+    show_json,
+    show_table,
+    time_since,
+    time_span,
+)
+from noa.client import Acknowledgement, CurrentModel, LoadedModels, ModelList, NoaClient, SwitchAcknowledgement
+from noa.errors import ModelNotLoadedError
+from noa.models import ActiveModel, ModelCapability, ModelStatus, RegistryEntry
+
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, written as a number with an optional unit: 90, 90s, 10m, 2h, 1d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a duration; anything else is a usage error."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
+        if match is None:
+            self.fail(f"“{value}” is no duration; write it like 90s, 10m or 2h.", param, ctx)
+        return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+@click.command()
+@click.option("--provider", help="Only models of this provider.")
+@click.option("--capability", type=click.Choice(ModelCapability, case_sensitive=False), help="Only models that can.")
+@click.option("--status", type=click.Choice(ModelStatus, case_sensitive=False), help="Only models of this status.")
+@click.option("--loaded", is_flag=True, help="Only loaded models: short for --status loaded.")
+@json_option
+def ls(
+    provider: str | None, capability: ModelCapability | None, status: ModelStatus | None, loaded: bool, as_json: bool
+) -> None:
+    """List the known models.
+
+    The one in use is marked with an asterisk.
+    """
+    if loaded and status not in (None, ModelStatus.LOADED):
+        raise click.UsageError("--loaded means --status loaded; leave one of the two out.")
+    chosen = ModelStatus.LOADED if loaded else status
+
+    async def work(client: NoaClient) -> tuple[ModelList, CurrentModel]:
+        known = client.models(provider=provider, capability=capability, status=chosen)
+        return await asyncio.gather(known, client.current())
+
+    known, current = ask(work)
+    if as_json:
+        show_json(known)
+    elif known.models:
+        current_key = current.model.key if current.model is not None else None
+        rows = [entry_row(entry, current_key) for entry in sorted(known.models, key=lambda entry: entry.key)]
+        show_table(("KEY", "STATUS", "CONTEXT", "SIZE", "CAPABILITIES"), rows)
+    elif provider or capability or chosen:
+        note("No model matches.")
+    else:
+        note("No model is known yet. Get one with “noa pull”, or set a provider's key (as OPENAI_API_KEY) and restart.")
+
+
+@click.command()
+@json_option
+def ps(as_json: bool) -> None:
+    """List the loaded models.
+
+    The one in use is marked with an asterisk. MEMORY is the model's own process's; TOK/S is a moving average.
+    """
+    loaded: LoadedModels = ask(lambda client: client.loaded())
+    if as_json:
+        show_json(loaded)
+    elif loaded.models:
+        current_key = loaded.current_model.key if loaded.current_model is not None else None
+        now = datetime.now(UTC)
+        columns = ("KEY", "STATUS", "PID", "MEMORY", "IN FLIGHT", "REQUESTS", "TOK/S", "LOADED", "TTL/PIN")
+        show_table(columns, [active_row(active, current_key, now) for active in loaded.models])
+    else:
+        note("No model is loaded. Load one with “noa load KEY”; “noa ls” lists the keys.")
+
+
+@click.command()
+@json_option
+def current(as_json: bool) -> None:
+    """Show the model in use.
+
+    The first line is its key; piped into another program, the key is all. Without a model in use the exit code is 3.
+    """
+    answer: CurrentModel = ask(lambda client: client.current())
+    if as_json:
+        show_json(answer)
+    if answer.model is None:
+        raise ModelNotLoadedError("No model is in use; choose one with “noa switch KEY”.")
+    if not as_json:
+        click.echo(printable(answer.model.key))
+        if sys.stdout.isatty():
+            for line in active_details(answer.model, datetime.now(UTC)):
+                click.echo(f"  {printable(line)}")
+
+
+@click.command()
+@click.argument("key")
+@click.option("--warmup", is_flag=True, help="Have a remote model answer one token first.")
+@click.option("--ttl", type=Duration(), help="Unload it when it was idle for so long (90s, 10m, 2h).")
+@click.option("--pin", is_flag=True, help="Never evict it to make room.")
+@click.option("--priority", type=int, default=0, help="Before waiting loads of a lower priority.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it serves (the default), or only start the load.")
+@json_option
+def load(key: str, warmup: bool, ttl: float | None, pin: bool, priority: int, wait: bool, as_json: bool) -> None:
+    """Load a model and wait until it serves.
+
+    Progress is on stderr. The load goes on when this command is interrupted. If it fails, the exit code is 6.
+    """
+
+    async def work(client: NoaClient) -> Acknowledgement:
+        request = client.load(key, warmup=warmup, ttl_s=ttl, pin=pin, priority=priority, wait=wait)
+        if not wait:
+            return await request
+        async with phases_shown(client, key):
+            return await request
+
+    acknowledge(ask(work), as_json)
+
+
+@click.command()
+@click.argument("key")
+@click.option("--force", is_flag=True, help="At once, cutting off those who use it.")
+@json_option
+def unload(key: str, force: bool, as_json: bool) -> None:
+    """Unload a model when those who use it have finished."""
+    acknowledge(ask(lambda client: client.unload(key, force=force)), as_json)
+
+
+@click.command()
+@click.argument("key")
+@click.option("--reason", help="Kept in the history of switches.")
+@json_option
+def switch(key: str, reason: str | None, as_json: bool) -> None:
+    """Make a model the one in use; no request fails for it.
+
+    It is loaded first if it must be; until it serves, the one before stays in use.
+    """
+
+    async def work(client: NoaClient) -> SwitchAcknowledgement:
+        async with phases_shown(client, key):
+            return await client.switch(key, reason=reason)
+
+    acknowledge(ask(work), as_json)
+
+
+def acknowledge(answer: Acknowledgement | SwitchAcknowledgement, as_json: bool) -> None:
+    """Show what the server said it did."""
+    if as_json:
+        show_json(answer)
+    else:
+        click.echo(printable(answer.message))
+
+
+def entry_row(entry: RegistryEntry, current_key: str | None) -> Sequence[str]:
+    """A known model as a row of ``noa ls``."""
+    return (
+        marked(entry.key, current_key),
+        entry.status,
+        UNKNOWN if entry.context_window is None else str(entry.context_window),
+        byte_size(entry.file_size),
+        ", ".join(entry.capabilities) or UNKNOWN,
+    )
+
+
+def active_row(active: ActiveModel, current_key: str | None, now: datetime) -> Sequence[str]:
+    """A loaded model as a row of ``noa ps``."""
+    return (
+        marked(active.key, current_key),
+        active.status,
+        UNKNOWN if active.pid is None else str(active.pid),
+        byte_size(active.memory_bytes),
+        str(active.in_flight),
+        str(active.total_inferences),
+        speed(active),
+        time_since(active.loaded_at, now),
+        keeping(active),
+    )
+
+
+def active_details(active: ActiveModel, now: datetime) -> Sequence[str]:
+    """What ``noa current`` tells people of the model beyond its key."""
+    context = active.model.context_window
+    return (
+        f"{active.status} {time_since(active.loaded_at, now)}, kept: {keeping(active)}",
+        f"requests: {active.total_inferences}, in flight: {active.in_flight}, tokens/s: {speed(active)}",
+        f"context: {UNKNOWN if context is None else context}, memory: {byte_size(active.memory_bytes)}",
+    )
+
+
+def marked(key: str, current_key: str | None) -> str:
+    """The key, with an asterisk if it is the one in use."""
+    return f"{key} *" if key == current_key else key
+
+
+def speed(active: ActiveModel) -> str:
+    """Generated tokens per second, as measured."""
+    metrics = active.performance_metrics
+    if metrics is None or metrics.tokens_per_second is None:
+        return UNKNOWN
+    return f"{metrics.tokens_per_second:.1f}"
+
+
+def keeping(active: ActiveModel) -> str:
+    """Until when the model stays: pinned, so long after its last use, or until its room is needed."""
+    if active.pinned:
+        return "pinned"
+    return UNKNOWN if active.ttl_s is None else time_span(active.ttl_s)

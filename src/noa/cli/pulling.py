@@ -1,0 +1,67 @@
+"""``noa pull``: getting weights, and telling a running server of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from noa.cli.connection import connect
+from noa.cli.progress import ByteBar
+from noa.cli.terminal import json_option, note, printable, show_json
+from noa.client import ServerUnreachableError
+from noa.config import ConfigurationManager
+from noa.errors import ValidationError
+from noa.models import ProviderType, Value, model_key
+from noa.weights import DEMO_SOURCE, fetch
+
+
+class Pulled(Value, frozen=True, kw_only=True):
+    """What ``noa pull --json`` prints. ``discovered`` says whether a running server knows of it already."""
+
+    key: str
+    path: str
+    discovered: bool
+
+
+@click.command()
+@click.argument("source")
+@json_option
+def pull(source: str, as_json: bool) -> None:
+    """Fetch a model's weights into the model folder.
+
+    SOURCE is the https address of a .gguf file, a file: path of one here, or “demo” for a small model to try things
+    with. A running server is told of the new model; without one, the next to start finds it.
+    """
+    configuration = ConfigurationManager.from_environment()
+    try:
+        path = fetch_shown(DEMO_SOURCE if source == "demo" else source, configuration.models_dir)
+    except ValidationError as error:
+        raise click.BadParameter(error.message, param_hint="SOURCE") from error
+    pulled = Pulled(
+        key=model_key(ProviderType.LLAMA_CPP, path.stem), path=str(path), discovered=asyncio.run(_announce())
+    )
+    if as_json:
+        show_json(pulled)
+        return
+    click.echo(printable(pulled.key))
+    next_step = f"load it with “noa load {pulled.key}”" if pulled.discovered else "start a server with “noa serve”"
+    note(f"It is in {path}; {next_step}.")
+
+
+def fetch_shown(source: str, folder: Path) -> Path:
+    """Fetch weights into a folder, with a bar on stderr, and return the file's path."""
+    shown = source.partition("?")[0]  # what follows may hold a token
+    with ByteBar(f"fetching {shown}") as bar:
+        return asyncio.run(fetch(source, folder, bar.advance))
+
+
+async def _announce() -> bool:
+    """Have the running server look again; false if there is none."""
+    async with connect() as client:
+        try:
+            await client.discover()
+        except ServerUnreachableError:
+            return False
+    return True

@@ -1,0 +1,107 @@
+"""``noa serve`` and ``noa demo``: a server in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from noa.cli.pulling import fetch_shown
+from noa.cli.terminal import json_option, show_json
+from noa.config import Configuration, ConfigurationManager
+from noa.manager import ModelManager
+from noa.models import ProviderType, Value, model_key
+from noa.server.app import serve as serve_until_stopped
+from noa.weights import DEMO_MODEL_ID, DEMO_SOURCE
+
+DEMO_KEY = model_key(ProviderType.LLAMA_CPP, DEMO_MODEL_ID)
+
+host_option = click.option("--host", help="The address to listen on; both loopbacks unless it is given.")
+port_option = click.option("--port", type=click.IntRange(0, 65_535), help="The port; 3001 unless it is given.")
+
+
+class Listening(Value, frozen=True, kw_only=True):
+    """What ``noa serve --json`` prints once it listens."""
+
+    url: str
+    dashboard: str
+    api_docs: str
+    openai_base_url: str
+    anthropic_base_url: str
+
+
+@click.command()
+@host_option
+@port_option
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A noa.yaml to read.")
+@json_option
+@click.pass_context
+def serve(ctx: click.Context, host: str | None, port: int | None, config: Path | None, as_json: bool) -> None:
+    """Serve models here, in the foreground.
+
+    It ends with Ctrl-C, or SIGTERM, after the requests in flight. Beyond the loopback it refuses to start unless
+    NOA_API_KEY is set, which is then the key its callers must send.
+    """
+    configuration = configured(config).with_arguments(host=host, port=port)
+    ctx.exit(serve_until_stopped(configuration, on_ready=lambda url: announce(url, configuration, as_json)))
+
+
+@click.command()
+@host_option
+@port_option
+@json_option
+@click.pass_context
+def demo(ctx: click.Context, host: str | None, port: int | None, as_json: bool) -> None:
+    """Serve a small model here; it is fetched first if it must be.
+
+    The model is SmolLM2-135M-Instruct (about 100 MB). It needs no key and no configuration, and runs on any CPU.
+    """
+    configuration = configured(None).with_arguments(host=host, port=port)
+    fetch_shown(DEMO_SOURCE, configuration.models_dir)
+    ctx.exit(
+        serve_until_stopped(
+            configuration, prepare=use_demo_model, on_ready=lambda url: announce(url, configuration, as_json)
+        )
+    )
+
+
+def configured(path: Path | None) -> Configuration:
+    """The configuration of the environment, with this file in place of the usual one if it is given."""
+    return ConfigurationManager.from_environment() if path is None else ConfigurationManager.from_file(path)
+
+
+async def use_demo_model(manager: ModelManager) -> None:
+    """Load the demo model and make it current."""
+    key = await manager.load_model(DEMO_KEY)
+    await manager.switch_model(key, reason="demo")
+
+
+def announce(url: str, configuration: Configuration, as_json: bool) -> None:
+    """Tell where the server is and what to try."""
+    if as_json:
+        show_json(
+            Listening(
+                url=url,
+                dashboard=f"{url}/",
+                api_docs=f"{url}/api-docs",
+                openai_base_url=f"{url}/v1",
+                anthropic_base_url=url,
+            )
+        )
+        return
+    key_header = "" if configuration.api_key is None else ' -H "Authorization: Bearer $NOA_API_KEY"'
+    click.echo(
+        f"""\
+Noa serves at {url}
+
+  Dashboard  {url}/
+  API docs   {url}/api-docs
+  OpenAI     {url}/v1    Anthropic  {url}
+
+Try it:
+
+  curl {url}/v1/chat/completions -H "Content-Type: application/json"{key_header} \\
+    -d '{{"messages": [{{"role": "user", "content": "Say hello."}}]}}'
+
+Ctrl-C stops it."""
+    )

@@ -1,0 +1,385 @@
+"""The typed client of a running server: what the command line is made of, and scripts may use.
+
+It speaks the management API (``/api/v1``, camelCase) and streams chats from ``/v1/chat/completions``. What the server
+refuses is raised as the very class of ``noa.errors`` that the server raised. Where no server answers, or something that
+is not Noa, ``ServerUnreachableError`` says so and what to do about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from noa import errors
+from noa.chat import ChatEvent
+from noa.dialects.openai import StreamDecoder
+from noa.dialects.sse import SseEvent, SseParser
+from noa.errors import AIProviderError, AuthenticationError, ProviderAuthenticationError, RateLimitError
+from noa.models import ActiveModel, ModelCapability, ModelStatus, RegistryEntry, Value
+
+#: Where ``noa serve`` listens unless it is told otherwise.
+DEFAULT_URL = "http://localhost:3001"
+#: How long a connection may take, in seconds.
+CONNECT_TIMEOUT_S = 5.0
+#: How long a question that needs no model may take unless told otherwise, in seconds.
+QUERY_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+class ServerUnreachableError(AIProviderError):
+    """No Noa server answers at the given URL: nothing listens there, or something else does."""
+
+    status = 503
+    code = "SERVER_UNREACHABLE"
+    default_retryable = True
+
+
+class ModelList(Value, frozen=True, kw_only=True):
+    """The answer of ``GET /models``."""
+
+    models: tuple[RegistryEntry, ...]
+    count: int
+
+
+class LoadedModels(Value, frozen=True, kw_only=True):
+    """The answer of ``GET /models/loaded``."""
+
+    models: tuple[ActiveModel, ...]
+    count: int
+    current_model: ActiveModel | None = None
+
+
+class CurrentModel(Value, frozen=True, kw_only=True):
+    """The answer of ``GET /models/current``; ``model`` is ``None`` when none is in use."""
+
+    model: ActiveModel | None
+
+
+class Acknowledgement(Value, frozen=True, kw_only=True):
+    """The answer to a load or an unload: which model it was about, and what happened in a sentence."""
+
+    message: str
+    provider: str
+    model: str
+    key: str
+
+
+class SwitchAcknowledgement(Value, frozen=True, kw_only=True):
+    """The answer to a switch; ``current_model`` is the model in use now, as the server describes it."""
+
+    message: str
+    provider: str
+    model: str
+    current_model: Any = None
+
+
+class ServerEvent(Value, frozen=True, kw_only=True):
+    """Something that happened in the server. ``data`` has the wire's camelCase names."""
+
+    type: str
+    sequence: int | None
+    data: dict[str, Any]
+
+
+class _Capabilities(Value, frozen=True, kw_only=True):
+    capabilities: tuple[ModelCapability, ...]
+
+
+class _Problem(Value, frozen=True, kw_only=True):
+    message: str
+    code: str | None = None
+    provider: str | None = None
+    retryable: bool | None = None
+    details: dict[str, Any] | None = None
+
+
+class _Envelope(Value, frozen=True, kw_only=True):
+    error: _Problem
+
+
+class NoaClient:
+    """A connection to the server at ``url``, as an async context manager.
+
+    ``api_key`` is the key the server asks its callers for, if it asks for one. ``query_timeout_s`` is how
+    long a question that needs no model may take; loads, switches and profiles take what they take. Every method raises
+    an ``AIProviderError``: the server's own, or ``ServerUnreachableError``.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, api_key: str | None = None, *, query_timeout_s: float = QUERY_TIMEOUT_S
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._query_timeout_s = query_timeout_s
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(headers=self._headers, cookie_jar=aiohttp.DummyCookieJar())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def health(self) -> dict[str, Any]:
+        """What the server says of itself; needs no key."""
+        return await self._ask(dict[str, Any], "GET", "/status/health")
+
+    async def models(
+        self,
+        *,
+        provider: str | None = None,
+        capability: ModelCapability | None = None,
+        status: ModelStatus | None = None,
+    ) -> ModelList:
+        """Every known model, or those that match all of the given filters."""
+        filters = {"provider": provider, "capability": capability, "status": status}
+        query = {name: str(value) for name, value in filters.items() if value is not None}
+        return await self._ask(ModelList, "GET", "/models", query=query)
+
+    async def model(self, key: str) -> RegistryEntry:
+        """One known model."""
+        return await self._ask(RegistryEntry, "GET", f"/models/{_in_path(key)}")
+
+    async def loaded(self) -> LoadedModels:
+        """The loaded models, and which of them is in use."""
+        return await self._ask(LoadedModels, "GET", "/models/loaded")
+
+    async def current(self) -> CurrentModel:
+        """The model in use."""
+        return await self._ask(CurrentModel, "GET", "/models/current")
+
+    async def load(
+        self,
+        key: str,
+        *,
+        warmup: bool = False,
+        ttl_s: float | None = None,
+        pin: bool = False,
+        priority: int = 0,
+        wait: bool = True,
+    ) -> Acknowledgement:
+        """Load a model and return when it is loaded; with ``wait=False``, when the load has begun.
+
+        The options are those of ``noa.models.LoadOptions``.
+        """
+        body = {"key": key, "warmup": warmup, "pin": pin, "priority": priority, "wait": wait}
+        if ttl_s is not None:
+            body["ttl"] = ttl_s
+        return await self._ask(Acknowledgement, "POST", "/models/load", body=body, patient=True)
+
+    async def unload(self, key: str, *, force: bool = False) -> Acknowledgement:
+        """Unload a model when those who use it have finished; with ``force``, at once."""
+        body = {"key": key, "force": force}
+        return await self._ask(Acknowledgement, "POST", "/models/unload", body=body, patient=True)
+
+    async def switch(self, key: str, *, reason: str | None = None) -> SwitchAcknowledgement:
+        """Make a model the one in use, loading it if it must be. ``reason`` is kept in the history."""
+        body = {"key": key} if reason is None else {"key": key, "reason": reason}
+        return await self._ask(SwitchAcknowledgement, "POST", "/models/switch", body=body, patient=True)
+
+    async def discover(self) -> dict[str, Any]:
+        """Ask every provider again what it has; the answer says what was found, per provider."""
+        return await self._ask(dict[str, Any], "POST", "/models/discover", patient=True)
+
+    async def profile(self, key: str, *, test_count: int = 10) -> dict[str, Any]:
+        """Measure a model with that many real requests."""
+        path = f"/models/{_in_path(key)}/profile"
+        return await self._ask(dict[str, Any], "POST", path, body={"testCount": test_count}, patient=True)
+
+    async def capabilities(self, key: str) -> tuple[ModelCapability, ...]:
+        """What a model can do."""
+        answer = await self._ask(_Capabilities, "GET", f"/models/{_in_path(key)}/capabilities")
+        return answer.capabilities
+
+    async def statistics(self) -> dict[str, Any]:
+        """Counts over all models, in the quick start's fields."""
+        return await self._ask(dict[str, Any], "GET", "/models/statistics")
+
+    async def save_state(self) -> dict[str, Any]:
+        """Write the state down now; the answer says where."""
+        return await self._ask(dict[str, Any], "POST", "/models/save-state")
+
+    async def chat_stream(
+        self, messages: Sequence[Mapping[str, object]], model: str | None = None
+    ) -> AsyncGenerator[ChatEvent]:
+        """Continue a conversation (messages in OpenAI's shape) and yield the answer as it comes.
+
+        Without ``model`` the model in use answers. Close the iterator to stop the answer. An answer that breaks off
+        raises; it never ends as if it were whole.
+        """
+        body: dict[str, object] = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+        if model is not None:
+            body["model"] = model
+        decoder = StreamDecoder(provider="noa")
+        async with contextlib.aclosing(self._stream("POST", "/v1/chat/completions", body=body)) as stream:
+            async for event in stream:
+                for piece in decoder.feed(event):
+                    yield piece
+        decoder.close()
+
+    async def events(self, after: int | None = None) -> AsyncGenerator[ServerEvent]:
+        """Yield what happens in the server, as it happens; with ``after``, first what it remembers since then."""
+        headers = {} if after is None else {"Last-Event-ID": str(after)}
+        async with contextlib.aclosing(self._stream("GET", "/api/v1/events", headers=headers)) as stream:
+            async for event in stream:
+                yield self._server_event(event)
+
+    def _server_event(self, event: SseEvent) -> ServerEvent:
+        body = self._decode(event.data.encode(), dict[str, Any])
+        sequence = int(event.id) if event.id is not None and event.id.isdecimal() else None
+        return ServerEvent(type=event.event or "message", sequence=sequence, data=body.get("data", body))
+
+    async def _ask(
+        self,
+        answer: type[T],
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        patient: bool = False,
+    ) -> T:
+        address = self._address(f"/api/v1{path}").with_query(query or {})
+        with self._reaching():
+            async with self._open().request(
+                method,
+                address,
+                data=None if body is None else msgspec.json.encode(body),
+                headers={"Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(
+                    total=None if patient else self._query_timeout_s, sock_connect=CONNECT_TIMEOUT_S
+                ),
+                allow_redirects=False,
+            ) as response:
+                received = await response.read()
+        if not response.ok:
+            raise self._refusal(response, received)
+        return self._decode(received, answer)
+
+    async def _stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[SseEvent]:
+        with self._reaching():
+            async with self._open().request(
+                method,
+                self._address(path),
+                data=None if body is None else msgspec.json.encode(body),
+                headers={"Content-Type": "application/json", "Accept": "text/event-stream", **(headers or {})},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                allow_redirects=False,
+            ) as response:
+                if not response.ok:
+                    raise self._refusal(response, await response.read())
+                if response.content_type != "text/event-stream":
+                    raise self._not_noa(f"it sent {response.content_type} where a stream was due")
+                parser = SseParser()
+                async for chunk in response.content.iter_any():
+                    for event in parser.feed(chunk):
+                        yield event
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("NoaClient is an async context manager: use it in “async with NoaClient(…) as client:”.")
+        return self._session
+
+    def _address(self, path: str) -> URL:
+        return URL(f"{self.url}{path}", encoded=True)
+
+    def _decode(self, body: bytes, answer: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body, type=answer)
+        except msgspec.DecodeError as error:
+            raise self._not_noa(f"it sent no such answer as Noa's ({error})") from error
+
+    def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> AIProviderError:
+        refusal = error_from_answer(response.status, body, response.headers.get("Retry-After"))
+        return refusal or self._not_noa(f"it sent {response.content_type} with status {response.status}")
+
+    def _not_noa(self, evidence: str) -> ServerUnreachableError:
+        return ServerUnreachableError(
+            f"Something answers at {self.url}, but not as Noa does: {evidence}. Set NOA_URL to where Noa listens, "
+            "or start it on a port of its own with “noa serve --port PORT”."
+        )
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Say in one sentence what kept the server from answering."""
+        try:
+            yield
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ServerUnreachableError(
+                f"No Noa server answers at {self.url}. Start one with “noa serve”, or “noa demo” for one with a small "
+                "model in it; NOA_URL says where to look for it."
+            ) from error
+        except TimeoutError as error:
+            raise ServerUnreachableError(
+                f"The server at {self.url} took the request but did not answer in time; its log may say why."
+            ) from error
+        except aiohttp.ClientError as error:
+            raise ServerUnreachableError(
+                f"The server at {self.url} broke off the connection ({type(error).__name__}): it stopped, or it is "
+                "not Noa; NOA_URL says where to look for it."
+            ) from error
+
+
+def error_from_answer(status: int, body: bytes, retry_after: str | None = None) -> AIProviderError | None:
+    """Rebuild the error that a server answered with, in either of its shapes; ``None`` if ``body`` is no such answer.
+
+    ``retry_after`` is the header of that name, in seconds.
+    """
+    try:
+        problem = msgspec.json.decode(body, type=_Envelope).error
+    except msgspec.DecodeError:
+        return None
+    return _error_class(status, problem)(
+        problem.message,
+        provider=problem.provider,
+        retryable=problem.retryable,
+        details=problem.details,
+        retry_after_s=float(retry_after) if retry_after is not None and retry_after.isdecimal() else None,
+    )
+
+
+#: Every class of the tree, the general before the special, as ``noa.errors`` defines them.
+_CLASSES = tuple(each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, AIProviderError))
+#: The inference routes use the codes that OpenAI's clients know; these differ from ours in more than their case.
+_INFERENCE_CODES: Mapping[str, type[AIProviderError]] = {
+    "INVALID_API_KEY": AuthenticationError,
+    "RATE_LIMIT_EXCEEDED": RateLimitError,
+}
+
+
+def _error_class(status: int, problem: _Problem) -> type[AIProviderError]:
+    """The class that fits best: of this code and status, of this code, or else of this status."""
+    code = (problem.code or "").upper()
+    of_code = [each for each in _CLASSES if each.code == code]
+    candidates = (
+        *(each for each in of_code if each.status == status),
+        *of_code,
+        *((_INFERENCE_CODES[code],) if code in _INFERENCE_CODES else ()),
+        *(each for each in _CLASSES if each.status == status),
+    )
+    chosen = next(iter(candidates), AIProviderError)
+    if chosen is AuthenticationError and problem.provider is not None:
+        return ProviderAuthenticationError
+    return chosen
+
+
+def _in_path(key: str) -> str:
+    return quote(key, safe=":/")
