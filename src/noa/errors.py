@@ -20,6 +20,8 @@ and codes of the quick start's API keep their meaning (its root is ``AIProviderE
     ├── ProviderConnectionError        503 CONNECTION_ERROR        nothing answered
     │   └── ProviderTimeoutError       504 CONNECTION_ERROR
     ├── ProviderResponseError          502 PROVIDER_ERROR          an answer that makes no sense, or a provider's 5xx
+    ├── RouteNotFoundError             404 NOT_FOUND
+    ├── MethodNotAllowedError          405 METHOD_NOT_ALLOWED
     ├── PayloadTooLargeError           413 PAYLOAD_TOO_LARGE
     ├── HostNotAllowedError            421 HOST_NOT_ALLOWED
     └── StorageError                   507 STORAGE_ERROR           the change is not on disk, so it did not happen
@@ -31,7 +33,17 @@ may hold a secret; whoever raises one passes text through that is known to be fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpstreamAnswer:
+    """An upstream's refusal as it came, for callers who speak its dialect. Never one that refuses a key."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
 
 
 class AIProviderError(Exception):
@@ -39,7 +51,8 @@ class AIProviderError(Exception):
 
     ``provider`` is the provider that failed, or ``None`` when the failure is Noa's own. ``retryable`` says whether the
     same request may succeed later without a change. ``details`` holds JSON-ready facts for programs.
-    ``retry_after_s`` is how long to wait before trying again, where that is known.
+    ``retry_after_s`` is how long to wait before trying again, where that is known. ``upstream`` is the answer that the
+    failure was read from, where there was one and it may be shown.
     """
 
     status: ClassVar[int] = 500
@@ -63,6 +76,7 @@ class AIProviderError(Exception):
         self.retryable = self.default_retryable if retryable is None else retryable
         self.details: Mapping[str, object] = dict(details or {})
         self.retry_after_s = retry_after_s
+        self.upstream: UpstreamAnswer | None = None
 
 
 class ValidationError(AIProviderError):
@@ -174,6 +188,20 @@ class ProviderResponseError(AIProviderError):
     status = 502
     code = "PROVIDER_ERROR"
     default_retryable = True
+
+
+class RouteNotFoundError(AIProviderError):
+    """Nothing of the API is at this path."""
+
+    status = 404
+    code = "NOT_FOUND"
+
+
+class MethodNotAllowedError(AIProviderError):
+    """The path exists, but not for this method; ``details['allowed']`` lists those it takes."""
+
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
 
 
 class PayloadTooLargeError(AIProviderError):

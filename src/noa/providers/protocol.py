@@ -7,13 +7,13 @@ done once, above it. Every failure is raised as one of ``noa.errors`` and names 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
-from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest
+from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Usage
 from noa.models import Endpoint, ModelInfo
 
 
@@ -44,7 +44,7 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An inference request in the provider's own dialect.
 
     ``path`` is relative to the dialect's root (``/chat/completions``, ``/messages``). ``body`` is JSON whose ``model``
-    is already the provider's id and whose ``stream`` says what ``stream`` says. ``headers`` are those of the caller that
+    is already the provider's id, and whose ``stream`` agrees with the field. ``headers`` are those of the caller that
     may travel on. ``endpoint`` is where an owned model listens, ``None`` for a provider with one address.
     """
 
@@ -71,8 +71,21 @@ class RawResponse(Protocol):
         """Upstream headers that may reach the caller (an allow-list, lower case)."""
         ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. A body that breaks off raises ``ProviderResponseError``."""
+    @property
+    def begun(self) -> bool:
+        """Whether some of the answer itself (text, reasoning, a tool call) has passed; the first time is the TTFT."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The upstream's count of tokens as soon as it is known, whether or not the caller gets to see it."""
+        ...
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it arrives; of a stream, whole events.
+
+        One that breaks off, stalls, or ends before the answer does raises; so does an error reported inside a stream.
+        """
         ...
 
     async def aclose(self) -> None: ...
@@ -113,10 +126,14 @@ class Provider(Protocol):
 
     def stream(
         self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None
-    ) -> AsyncIterator[ChatEvent]: ...
+    ) -> AsyncGenerator[ChatEvent, None]: ...
 
     async def embed(
         self, request: EmbeddingRequest, model_id: str, endpoint: Endpoint | None = None
     ) -> EmbeddingReply: ...
+
+    async def forget(self, endpoint: Endpoint) -> None:
+        """The engine that listened there is gone: drop what was kept for it."""
+        ...
 
     async def aclose(self) -> None: ...

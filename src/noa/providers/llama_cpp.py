@@ -1,0 +1,148 @@
+"""llama.cpp: GGUF files that Noa runs in processes of its own, and a server of the user's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noa.config import ProviderConfig
+from noa.dialects.envelope import peek, retarget
+from noa.dialects.openai import StreamAssembler
+from noa.dialects.sse import SseParser
+from noa.errors import AIProviderError, ModelNotFoundError
+from noa.models import ModelInfo
+from noa.providers.answers import StreamedAnswer, WholeAnswer
+from noa.providers.model_folder import ModelFolders
+from noa.providers.openai import OpenAIDialect, bearer
+from noa.providers.protocol import Health, Offer, RawRequest
+from noa.providers.stream_filter import StreamFilter
+from noa.providers.upstream import versioned
+from noa.providers.wire import OPENAI
+
+logger = logging.getLogger(__name__)
+
+#: Ends the id of a server's model whose name a file has too.
+SERVER_SUFFIX = "@server"
+#: The routes on which the engine can stream.
+_STREAMED = frozenset({"/chat/completions", "/completions"})
+
+
+class _Wishes(msgspec.Struct):
+    return_progress: Any = None
+
+
+_decode_wishes = msgspec.json.Decoder(_Wishes).decode
+
+
+class LlamaCppProvider(OpenAIDialect):
+    """Models in GGUF files (owned), and those of a running ``llama-server`` if ``base_url`` names one (remote).
+
+    A file goes before a server's model of the same name, which then is called ``name@server``. An engine of ours is
+    always streamed to, because llama.cpp notices that its client has left only while it streams; whoever did not ask
+    for a stream gets the pieces put together. Connections are not used twice: the server closes them after a stream
+    while it announces to keep them.
+    """
+
+    def __init__(self, config: ProviderConfig, folders: Sequence[Path]) -> None:
+        super().__init__(
+            config,
+            OPENAI,
+            base_url=versioned(config.base_url) if config.base_url else None,
+            headers=bearer(config),
+            reuse_connections=False,
+        )
+        self._folders = ModelFolders(config.name, folders)
+        self._has_server = config.base_url is not None
+
+    async def list_models(self) -> Sequence[Offer]:
+        """The files' models, then the server's. A server that does not answer is logged, and hides no file."""
+        owned = await asyncio.to_thread(self._folders.scan)
+        if not self._has_server:
+            return owned
+        try:
+            served = await super().list_models()
+        except AIProviderError as error:
+            if not owned:
+                raise
+            logger.warning("%s", error.message)
+            return owned
+        taken = {offer.model.id for offer in owned}
+        return [*owned, *(_told_apart(offer, taken) for offer in served)]
+
+    async def open(self, request: RawRequest) -> WholeAnswer | StreamedAnswer:
+        """Send a request; what an engine of ours streamed is put together for whoever wants it whole."""
+        answer = await super().open(request)
+        if request.stream or not isinstance(answer, StreamedAnswer):
+            return answer
+        body = await _assemble(answer, self.name)
+        return WholeAnswer(body, headers=answer.headers, usage=answer.usage)
+
+    async def health(self) -> Health:
+        """Whether the server answers, if there is one; with files alone there is nothing that could be down."""
+        if not self._has_server:
+            return Health(up=True)
+        server = await super().health()
+        if server.up or not await asyncio.to_thread(self._folders.scan):
+            return server
+        return msgspec.structs.replace(server, up=True)
+
+    async def verify(self, model_id: str) -> ModelInfo:
+        """Make sure that the file is there, or ask the server."""
+        for offer in await asyncio.to_thread(self._folders.scan):
+            if offer.model.id == model_id:
+                return offer.model
+        if not self._has_server:
+            raise ModelNotFoundError(
+                f"{self.name} has no file for the model “{model_id}”; put {model_id}.gguf into the model folder.",
+                provider=self.name,
+            )
+        return await super().verify(model_id)
+
+    def _upstream_id(self, model_id: str) -> str:
+        return model_id.removesuffix(SERVER_SUFFIX)
+
+    def _prepare(self, request: RawRequest) -> tuple[bytes, StreamFilter | None]:
+        if request.endpoint is None:
+            return self._prepare_for_server(request)
+        if request.path not in _STREAMED:
+            return request.body, None
+        body = retarget(
+            request.body,
+            model=request.model_id,
+            stream=True,
+            add={"return_progress": True, "stream_options": {"include_usage": True}},
+        )
+        events = self._filter(
+            drop_usage=request.stream and not peek(request.body).include_usage,
+            drop_progress=not _decode_wishes(request.body).return_progress,
+        )
+        return body, events
+
+    def _prepare_for_server(self, request: RawRequest) -> tuple[bytes, StreamFilter | None]:
+        upstream_id = self._upstream_id(request.model_id)
+        if upstream_id != request.model_id:
+            request = msgspec.structs.replace(request, body=retarget(request.body, model=upstream_id))
+        return super()._prepare(request)
+
+
+async def _assemble(answer: StreamedAnswer, provider: str) -> bytes:
+    """The body that the engine would have sent without streaming."""
+    parser, assembler = SseParser(), StreamAssembler(provider)
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            for event in parser.feed(chunk):
+                assembler.feed(event)
+    return assembler.body()
+
+
+def _told_apart(offer: Offer, taken: Collection[str]) -> Offer:
+    if offer.model.id not in taken:
+        return offer
+    model = msgspec.structs.replace(offer.model, id=offer.model.id + SERVER_SUFFIX)
+    return msgspec.structs.replace(offer, model=model)
