@@ -1,0 +1,222 @@
+"""The main of an engine's process. It is run as a file, by path, and imports nothing of Noa.
+
+What this file imports is most of what a load costs before the load begins, so it is the standard library only, and the
+engine itself. Its first duty is never to outlive its manager: it asks the kernel to be killed with its parent (Linux),
+checks that the parent is still the one that started it, and watches standard input for its end. Its second is to say
+exactly once, on the pipe that was its standard output, that the model is loaded: ``noa-ready <nonce>``.
+
+With ``--binary`` it sets the same guards and becomes that ``llama-server`` instead. The death signal survives the
+``exec``; the watch on standard input does not, and readiness is then asked for over HTTP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+#: Exit codes of this file, apart from the engine's own 1.
+EXIT_LOAD_FAILED = 70
+EXIT_ENGINE_MISSING = 71
+EXIT_ENGINE_BROKEN = 72
+EXIT_ORPHANED = 73
+
+PR_SET_PDEATHSIG = 1
+#: The longest path a Unix socket can have on every system (the smallest ``sun_path`` is 104 bytes, with its zero).
+MAX_SOCKET_PATH = 103
+
+#: The engine counts its context in 32 bits.
+MAX_TOKENS = (1 << 31) - 1
+
+#: Tokens evaluated between two looks at whether the caller is still there: 64 on a CPU keeps that near 100 ms.
+CPU_BATCH = 64
+GPU_BATCH = 512
+#: Idle connections hold these threads, so there are many; they cost nothing while they wait.
+HTTP_THREADS = 64
+#: Errors, warnings and information, with the sizes of the buffers; no prompts.
+VERBOSITY = 4
+
+
+def main() -> None:
+    """Guard the process, then serve one model until it is told to end."""
+    arguments = parse(sys.argv[1:])
+    guard(arguments.parent)
+    ready_fd = _take_standard_output()
+    _remove_stale_socket(arguments.socket)
+    if arguments.binary is not None:
+        _become(arguments)
+    threading.Thread(target=_end_with_stdin, name="stdin-watch", daemon=True).start()
+    _serve(arguments, ready_fd)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the allow-list of arguments; anything else, or out of range, exits with 2."""
+    parser = argparse.ArgumentParser(prog="noa-engine", allow_abbrev=False)
+    parser.add_argument("--model", required=True, type=_absolute_path)
+    parser.add_argument("--socket", required=True, type=_socket_path)
+    parser.add_argument("--alias", required=True)
+    parser.add_argument("--context-size", required=True, type=_between(1, 1 << 24), help="tokens per slot")
+    parser.add_argument("--slots", default=1, type=_between(1, 256))
+    parser.add_argument("--threads", default=1, type=_between(1, 1024))
+    parser.add_argument("--gpu-layers", default=None, type=_between(0, 10_000), help="as many as fit if left out")
+    parser.add_argument("--embedding", action="store_true")
+    parser.add_argument("--nonce", required=True)
+    parser.add_argument("--parent", required=True, type=_between(1, 1 << 31), help="process id of the manager")
+    parser.add_argument("--binary", default=None, type=_absolute_path, help="a llama-server to become")
+    parsed = parser.parse_args(arguments)
+    if parsed.context_size * parsed.slots > MAX_TOKENS:
+        parser.error(f"all slots together hold more than {MAX_TOKENS} tokens")
+    return parsed
+
+
+def guard(parent: int) -> None:
+    """Tie this process to ``parent`` and keep what would deadlock or confuse the engine away from it.
+
+    The kernel sends the death signal when the *thread* that spawned this process ends, so the manager spawns from its
+    event loop's thread only. An interrupt during a load deadlocks the engine, so it is ignored: the manager ends us.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(EXIT_ORPHANED)
+    os.environ["GGML_NO_BACKTRACE"] = "1"
+
+
+def engine_arguments(arguments: argparse.Namespace) -> list[str]:
+    """The command line of a user's ``llama-server`` that means the same. Flags of every version since October 2025."""
+    command = [
+        arguments.binary,
+        *("--model", arguments.model),
+        *("--host", arguments.socket),
+        *("--alias", arguments.alias),
+        *("--ctx-size", str(arguments.context_size * arguments.slots)),
+        *("--parallel", str(arguments.slots)),
+        *("--threads", str(arguments.threads)),
+        *("--threads-http", str(HTTP_THREADS)),
+        *("--cache-ram", "0"),
+        "--no-webui",
+    ]
+    if arguments.gpu_layers is not None:
+        command += ["--n-gpu-layers", str(arguments.gpu_layers)]
+    batch = arguments.context_size if arguments.embedding else CPU_BATCH
+    command += ["--batch-size", str(batch), "--ubatch-size", str(batch)]
+    return [*command, "--embedding"] if arguments.embedding else command
+
+
+def _become(arguments: argparse.Namespace) -> NoReturn:
+    command = engine_arguments(arguments)
+    try:
+        os.execv(command[0], command)  # noqa: S606  # No shell is meant: the arguments are a list.
+    except OSError as error:
+        _give_up(EXIT_ENGINE_MISSING, f"{command[0]} cannot be run: {error.strerror}")
+
+
+def _take_standard_output() -> int:
+    """Keep the pipe for the ready line alone: whatever the engine prints goes to its log. An ``exec`` closes it."""
+    ready_fd = os.dup(1)
+    os.dup2(2, 1)
+    return ready_fd
+
+
+def _serve(arguments: argparse.Namespace, ready_fd: int) -> None:
+    try:
+        import xllamacpp  # The engine is optional; this process is where it is used.
+    except ModuleNotFoundError as error:
+        _give_up(EXIT_ENGINE_MISSING, str(error))
+    except ImportError as error:
+        _give_up(EXIT_ENGINE_BROKEN, str(error))
+    try:
+        server = xllamacpp.Server(_parameters(xllamacpp, arguments))  # Returns when the model is loaded.
+    except RuntimeError as error:
+        _give_up(EXIT_LOAD_FAILED, str(error))
+    os.write(ready_fd, ready_line(arguments.nonce))
+    os.close(ready_fd)
+    while server is not None:
+        signal.pause()
+
+
+def ready_line(nonce: str) -> bytes:
+    """What is written to the pipe when the model is loaded, to the byte."""
+    return f"noa-ready {nonce}\n".encode()
+
+
+def _parameters(xllamacpp: Any, arguments: argparse.Namespace) -> Any:
+    accelerated = any("GPU" in str(device["type"]) for device in xllamacpp.get_device_info())
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = arguments.model
+    parameters.model_alias = {arguments.alias}
+    parameters.hostnames = [arguments.socket]
+    parameters.n_ctx = arguments.context_size * arguments.slots
+    parameters.n_parallel = arguments.slots
+    parameters.cpuparams.n_threads = arguments.threads
+    parameters.cpuparams_batch.n_threads = arguments.threads
+    parameters.n_threads_http = HTTP_THREADS
+    parameters.verbosity = VERBOSITY
+    parameters.embedding = arguments.embedding
+    # An embedding model attends to the whole text at once, so the text must fit one batch.
+    batch = arguments.context_size if arguments.embedding else GPU_BATCH if accelerated else CPU_BATCH
+    parameters.n_batch = parameters.n_ubatch = batch
+    if arguments.gpu_layers is not None:
+        parameters.n_gpu_layers = arguments.gpu_layers
+    # Measuring what fits costs more than loading a small model, and decides nothing where there is only a CPU.
+    parameters.fit_params = accelerated and arguments.gpu_layers is None
+    parameters.cache_ram_mib = 0  # It would take up to 8 GiB that no budget knows of.
+    parameters.warmup = False  # The manager asks for a token of its own.
+    parameters.ui = False
+    parameters.offline = True
+    return parameters
+
+
+def _end_with_stdin() -> None:
+    """End at once when the manager's end of standard input closes, for systems without a death signal."""
+    while os.read(0, 1024):
+        pass
+    os._exit(EXIT_ORPHANED)
+
+
+def _remove_stale_socket(path: str) -> None:
+    """An old socket file would make the engine fail to listen; anything that is no socket is left alone."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)  # noqa: PTH108  # pathlib would be one more import before the load.
+    except FileNotFoundError:
+        pass
+
+
+def _give_up(code: int, why: str) -> NoReturn:
+    sys.stderr.write(f"noa-engine: {why}\n")
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{number} is not between {low} and {high}")
+        return number
+
+    return read
+
+
+def _absolute_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
+    return text
+
+
+def _socket_path(text: str) -> str:
+    if len(os.fsencode(_absolute_path(text))) > MAX_SOCKET_PATH:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than {MAX_SOCKET_PATH} bytes")
+    return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What every test may ask for: the demo model, and whether the engine is here to run it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from noa.weights import DEMO_SOURCE, fetch
+
+CACHE = Path(__file__).parents[1] / ".cache" / "models"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("xllamacpp") is None:
+        missing = pytest.mark.skip(reason="the local engine is not installed: pip install 'noa[local]'")
+        for item in items:
+            if item.get_closest_marker("engine"):
+                item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The demo model's file: what ``NOA_TEST_MODEL`` names, or else one fetched once into the checkout's cache."""
+    if given := os.environ.get("NOA_TEST_MODEL"):
+        return Path(given)
+    return asyncio.run(fetch(DEMO_SOURCE, CACHE))
