@@ -2,76 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
 
-NOA = (sys.executable, "-c", "from noa.cli.main import main; main()")
-#: Variables of whoever runs the tests that would reach the server under test.
-FOREIGN = ("NOA_", "AI_", "OPENAI_", "ANTHROPIC_", "CLAUDE_", "LLAMA_CPP_", "MODEL_MANAGER_", "OLLAMA_", "PORT")
-
-
-class Machine(NamedTuple):
-    """Where a command runs: its folder and its environment."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*NOA, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        with self.start(*arguments) as command:
-            stdout, stderr = command.communicate(timeout=60)
-        return subprocess.CompletedProcess(arguments, command.returncode, stdout, stderr)
+from machine import Machine
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return Machine(tmp_path, {**environment, "NOA_HOME": str(tmp_path / "home")})
+    return Machine.at(tmp_path)
 
 
 @pytest.fixture
 def served(machine: Machine) -> Iterator[Machine]:
     """The same machine while a server runs on it, and that server's key is known there."""
-    keyed = Machine(machine.folder, {**machine.environment, "NOA_API_KEY": "sk-noa-of-this-test"})
-    with keyed.start("serve", "--port", "0", "--json") as server:
-        assert server.stdout is not None
-        url = read_listening(server)["url"]
-        yield Machine(machine.folder, {**keyed.environment, "NOA_URL": url})
-        server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=60)
-    assert server.returncode == 0
-
-
-def read_listening(server: subprocess.Popen[str]) -> dict[str, str]:
-    """The JSON that the server prints once it listens."""
-    assert server.stdout is not None
-    text = ""
-    while not text.endswith("}\n"):
-        line = server.stdout.readline()
-        if not line:
-            assert server.stderr is not None
-            pytest.fail(f"the server did not start: {server.stderr.read()}")
-        text += line
-    return msgspec.json.decode(text, type=dict[str, str])
+    with machine.having(NOA_API_KEY="sk-noa-of-this-test").serving("serve") as server:
+        yield server.machine
 
 
 def test_the_commands_speak_the_servers_language(served: Machine) -> None:
@@ -89,7 +39,7 @@ def test_the_commands_speak_the_servers_language(served: Machine) -> None:
 
 
 def test_the_server_asks_its_callers_for_its_key(served: Machine) -> None:
-    stranger = Machine(served.folder, {**served.environment, "NOA_API_KEY": "sk-noa-wrong"})
+    stranger = served.having(NOA_API_KEY="sk-noa-wrong")
     refused = stranger.run("ls")
     assert refused.returncode == 5
     assert "sk-noa" not in refused.stdout + refused.stderr
