@@ -50,10 +50,11 @@ class Discovery:
         """What the last discovery found, by provider."""
         return self._reports
 
-    async def run(self) -> Sequence[Found]:
-        """Ask all, and merge what they answer."""
-        found = await asyncio.gather(*(self._ask(provider) for provider in self._providers.values()))
-        self._reports = {each.report.provider: each.report for each in found}
+    async def run(self, *, files_only: bool = False) -> Sequence[Found]:
+        """Ask all (``files_only``: those that list files of this machine), and merge what they answer."""
+        asked = [each for each in self._providers.values() if each.lists_files or not files_only]
+        found = await asyncio.gather(*(self._ask(provider) for provider in asked))
+        self._reports |= {each.report.provider: each.report for each in found}
         return found
 
     async def health(self) -> Mapping[str, Health]:

@@ -66,14 +66,13 @@ class Inference:
         """Use a model for one request: ``async with inference.serve("current", "chat") as serving: …``.
 
         ``name`` is a key, an alias or a bare id (``None``: ``current``); it is loaded if need be. ``operation`` is
-        ``chat``, ``completion`` or ``embeddings``. Raises what is wrong with the name at once, and on entering
-        whatever keeps the model from serving.
+        ``chat``, ``completion`` or ``embeddings``. Entering raises what is wrong with the name, or keeps the model
+        from serving.
         """
-        admitted_name = self._engine.resolve(name)
         return Serving(
             self._engine,
             self._finished,
-            admitted_name,
+            name,
             operation,
             request_id=request_id or new_request_id(),
             streamed=streamed,
@@ -83,7 +82,8 @@ class Inference:
 
     async def hold(self, name: str | None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0) -> Lease:
         """A lease: the model is loaded, and stays until the lease is released."""
-        return await self._engine.acquire(self._engine.resolve(name), hold=True, wait_s=wait_s, priority=priority)
+        found = await self._engine.find(name)
+        return await self._engine.acquire(found, hold=True, wait_s=wait_s, priority=priority)
 
     def record(self, key: str, latency_ms: float, tokens: int | None, *, success: bool) -> None:
         """Count an inference that somebody else made, in the live figures."""
@@ -145,7 +145,7 @@ class Serving:
         self,
         engine: Engine,
         finished: Observer,
-        name: str,
+        name: str | None,
         operation: str,
         *,
         request_id: str,
@@ -171,7 +171,8 @@ class Serving:
         self._failure: AIProviderError | None = None
 
     async def __aenter__(self) -> Self:
-        self._lease = await self._engine.acquire(self._name, wait_s=self._wait_s, within=self._within)
+        name = await self._engine.find(self._name)
+        self._lease = await self._engine.acquire(name, wait_s=self._wait_s, within=self._within)
         self._sent_at = self._clock()
         return self
 

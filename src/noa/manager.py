@@ -253,7 +253,7 @@ class ModelManager:
         verified, and with ``warmup`` a real request was answered. ``ttl`` is in seconds after its last use. ``options``
         holds the rest of what can be said (see ``LoadOptions``).
         """
-        key = self._key(provider_config_or_key, model_id)
+        key = await self._key(provider_config_or_key, model_id)
         given = msgspec.structs.replace(options or LoadOptions(), warmup=warmup, ttl_s=ttl, pin=pin, priority=priority)
         await self.engine.load(key, given, wait_s=wait_s)
         return key
@@ -271,7 +271,7 @@ class ModelManager:
         self, key: str, reason: str = "asked for", *, wait_s: float = DEFAULT_WAIT_S
     ) -> SwitchResult:
         """Make another model the current one, loading it first. Requests that run finish on the old one."""
-        return await self.engine.switch(self.engine.resolve_key(key), reason, wait_s=wait_s)
+        return await self.engine.switch(await self.engine.find_key(key), reason, wait_s=wait_s)
 
     async def auto_switch_to_best_model(self, capability: ModelCapability | str) -> SwitchResult:
         """Switch to the best measured model that can do it. Raises ``ModelNotFoundError`` if none was measured."""
@@ -289,6 +289,7 @@ class ModelManager:
         self.events.publish("profiling-started", {"key": key, "test_count": test_count})
         async with self.use(key) as model:
             run = await self._profile(model, test_count)
+            run = run.with_memory(self.engine.memory_bytes(key))
         at = datetime.now(UTC)
         await self._open.usage.add_profile(run.record(key, at))
         self.inference.benchmarked(key, at)
@@ -365,10 +366,10 @@ class ModelManager:
         if self._house is not None:
             self._house.events.off(event_type, handler)
 
-    def _key(self, provider_config_or_key: ProviderConfig | str, model_id: str | None) -> str:
+    async def _key(self, provider_config_or_key: ProviderConfig | str, model_id: str | None) -> str:
         if isinstance(provider_config_or_key, ProviderConfig):
             if model_id is None:
                 raise ValidationError("Say which model of the provider to load.")
-            return self.engine.resolve_key(model_key(provider_config_or_key.name, model_id))
+            return await self.engine.find_key(model_key(provider_config_or_key.name, model_id))
         name = provider_config_or_key if model_id is None else model_key(provider_config_or_key, model_id)
-        return self.engine.resolve_key(name)
+        return await self.engine.find_key(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Self
 
 import msgspec
 
@@ -69,6 +70,13 @@ class ProfileRun(Value, frozen=True, kw_only=True):
     metrics: ProfileMetrics
     cold: Sample
     samples: tuple[Sample, ...]
+
+    def with_memory(self, size_bytes: int | None) -> Self:
+        """The same, with what the model's process took when it ended; ``memory_usage`` is in MB of 10⁶ bytes."""
+        if size_bytes is None:
+            return self
+        metrics = msgspec.structs.replace(self.metrics, memory_usage=round(size_bytes / 1e6, 1))
+        return msgspec.structs.replace(self, metrics=metrics)
 
     def record(self, key: str, at: datetime) -> ProfileRecord:
         """What storage keeps of it; the raw samples begin with the cold one."""

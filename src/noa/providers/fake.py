@@ -67,6 +67,7 @@ class FakeProvider:
     """
 
     dialects = frozenset({Dialect.OPENAI})
+    lists_files = False
 
     def __init__(
         self,

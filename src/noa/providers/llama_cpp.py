@@ -60,6 +60,11 @@ class LlamaCppProvider(OpenAIDialect):
         self._folders = ModelFolders(config.name, folders)
         self._has_server = config.base_url is not None
 
+    @property
+    def lists_files(self) -> bool:
+        """Yes: most of its models are GGUF files in folders of this machine."""
+        return True
+
     async def list_models(self) -> Sequence[Offer]:
         """The files' models, then the server's. A server that does not answer is logged, and hides no file."""
         owned = await asyncio.to_thread(self._folders.scan)

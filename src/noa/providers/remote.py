@@ -88,6 +88,11 @@ class RemoteProvider(ABC):
         """The one dialect it speaks."""
         return frozenset({self._wire.dialect})
 
+    @property
+    def lists_files(self) -> bool:
+        """No: what a service offers is asked over the network."""
+        return False
+
     async def list_models(self) -> Sequence[Offer]:
         """What the service lists, and the configured default model if it lists nothing."""
         models = await self._list() or ()
