@@ -1,0 +1,253 @@
+"""The server: one ASGI application over a manager, and ``serve``, which runs it until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from socket import socket
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from noa.bootstrap import Place
+from noa.config import Configuration, points_at
+from noa.errors import AIProviderError, ConfigurationError
+from noa.manager import ModelManager
+from noa.server.dispatcher import Dispatcher
+from noa.server.errors import encode_envelope, headers_of, internal_error, no_route, wrong_method
+from noa.server.event_stream import KEEP_ALIVE_S, EventRoute
+from noa.server.exchange import exchange_of
+from noa.server.http_server import HttpServer, bind, port_of
+from noa.server.management import ModelRoutes
+from noa.server.metrics import Metrics
+from noa.server.openapi import Documentation
+from noa.server.relay import HOLD_S, Relay
+from noa.server.routes import (
+    Table,
+    add_event_routes,
+    add_model_routes,
+    add_status_routes,
+    describe_hot_routes,
+    hot_routes,
+)
+from noa.server.security import check_exposure
+from noa.server.status_api import Readiness, StatusRoutes
+from noa.version import __version__
+
+#: What is done with the manager before the server counts as ready.
+Preparation = Callable[[ModelManager], Awaitable[None]]
+
+
+class Application:
+    """The whole API over a manager, as an ASGI application.
+
+    Whoever runs it runs the manager too: it has no lifespan of its own. ``readiness`` is what ``/status/ready`` tells;
+    call ``end_streams`` when the server is about to stop, since listeners to events would keep it.
+    """
+
+    def __init__(self, manager: ModelManager, *, hold_s: float = HOLD_S, keep_alive_s: float = KEEP_ALIVE_S) -> None:
+        self.readiness = Readiness(manager)
+        self._events = EventRoute(manager, keep_alive_s)
+        framework = _framework(manager, self.readiness, self._events)
+        hot = hot_routes(manager, Relay(manager, hold_s), Metrics(manager))
+        self._dispatcher = Dispatcher(manager, hot, framework)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._dispatcher(scope, receive, send)
+
+    def end_streams(self) -> None:
+        """End the streams that would go on for ever."""
+        self._events.end()
+
+
+def create_app(manager: ModelManager, *, hold_s: float = HOLD_S, keep_alive_s: float = KEEP_ALIVE_S) -> Application:
+    """The API over a manager, which need not run yet. It may be mounted under any prefix.
+
+    ``hold_s`` is how long the status line of a stream waits for its first piece, ``keep_alive_s`` how long the line of
+    events may be silent.
+    """
+    return Application(manager, hold_s=hold_s, keep_alive_s=keep_alive_s)
+
+
+def _framework(manager: ModelManager, readiness: Readiness, events: EventRoute) -> FastAPI:
+    app = FastAPI(
+        title="Noa",
+        version=__version__,
+        summary="A model manager: local and remote models as one fleet, on one endpoint.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    documentation = Documentation()
+    table = Table(app, documentation)
+    add_model_routes(table, ModelRoutes(manager))
+    add_status_routes(table, StatusRoutes(manager, readiness))
+    add_event_routes(table, events)
+    describe_hot_routes(documentation)
+    documentation.install(app)
+    app.add_exception_handler(AIProviderError, _refusal)
+    app.add_exception_handler(HTTPException, _refusal)
+    app.add_exception_handler(Exception, _refusal)
+    return app
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """Whatever goes wrong within the framework, in the management API's envelope."""
+    exchange = exchange_of(request)
+    told = _told(error, request.method, exchange.path, exchange.request_id)
+    status, body = encode_envelope(told)
+    headers = {name.decode(): value.decode() for name, value in headers_of(told)}
+    return Response(body, status, headers, "application/json")
+
+
+def _told(error: Exception, method: str, path: str, request_id: str) -> AIProviderError:
+    if isinstance(error, AIProviderError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return no_route(method, path)
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "").split(", ")
+        return wrong_method(method, path, allowed)
+    return internal_error(request_id)
+
+
+# Running it.
+
+
+def serve(
+    configuration: Configuration,
+    *,
+    prepare: Preparation | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> int:
+    """Serve until SIGINT or SIGTERM, and return the exit code.
+
+    The order is: everything that can be refused at once is; the port is taken, and connections wait; the manager
+    starts; connections are accepted, while ``/status/ready`` answers 503 and ``prepare`` runs; ``on_ready`` is told the
+    URL. Stopping lets running requests finish for a while; a second signal does not. Raises what keeps the server from
+    starting, whatever ``prepare`` raises included.
+    """
+    check_exposure(configuration)
+    sockets = bind(configuration.host, configuration.port)
+    try:
+        here = configuration.evolve(port=port_of(sockets), server_url=None)
+        check_addresses(here)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(here, sockets, prepare, on_ready))
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def check_addresses(configuration: Configuration) -> None:
+    """Refuse a provider whose address is that of this very server: requests would go round in circles."""
+    for provider in configuration.providers:
+        address = provider.base_url
+        if address and provider.is_set_up and points_at(address, configuration.host, configuration.port):
+            raise ConfigurationError(
+                f"The address of provider “{provider.name}” is this server itself ({address}), so requests would go "
+                "round in circles. Unset it for the server (OPENAI_BASE_URL is often meant for clients only), "
+                "or choose another port.",
+                provider=provider.name,
+            )
+
+
+async def _serve(
+    configuration: Configuration,
+    sockets: Sequence[socket],
+    prepare: Preparation | None,
+    on_ready: Callable[[str], None] | None,
+) -> int:
+    manager = ModelManager(configuration=configuration)
+    manager.persist_at(Place.of(configuration))
+    app = create_app(manager)
+    server = HttpServer(app, on_stop=app.end_streams)
+    with _on_signals(_stopper(server)):
+        try:
+            async with manager:
+                manager.announce(configuration.url)
+                await _run(server, app, sockets, manager, prepare, on_ready)
+        except asyncio.CancelledError:
+            if not server.should_exit:
+                raise
+    return 130 if server.force_exit else 0
+
+
+async def _run(
+    server: HttpServer,
+    app: Application,
+    sockets: Sequence[socket],
+    manager: ModelManager,
+    prepare: Preparation | None,
+    on_ready: Callable[[str], None] | None,
+) -> None:
+    async def prepared() -> None:
+        await server.listening.wait()
+        if prepare is not None:
+            await prepare(manager)
+        app.readiness.preparing = False
+        if on_ready is not None:
+            on_ready(manager.configuration.url)
+
+    app.readiness.preparing = True
+    serving = asyncio.create_task(server.serve([*sockets]))
+    preparing = asyncio.create_task(prepared())
+    try:
+        await asyncio.wait({serving, preparing}, return_when=asyncio.FIRST_COMPLETED)
+        if preparing.done():
+            preparing.result()
+        await serving
+    finally:
+        preparing.cancel()
+        server.should_exit = True
+        if server.force_exit:
+            serving.cancel()
+        await asyncio.gather(serving, preparing, return_exceptions=True)
+
+
+def _stopper(server: HttpServer) -> Callable[[], None]:
+    """What a signal does: the first stops, gracefully once the server runs; the second cuts what still goes on."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        again, server.should_exit = server.should_exit, True
+        if again:
+            server.force_exit = True
+        if again or not server.started:
+            task.cancel()
+
+    return stop
+
+
+@contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        # No handlers can be set here; Ctrl-C cancels the main task, which ends everything just as well.
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed (it is not on Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

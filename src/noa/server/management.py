@@ -1,0 +1,252 @@
+"""The management of models: what there is, how it is doing, and every change to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from noa.errors import AIProviderError, ModelNotFoundError, ValidationError
+from noa.manager import ModelManager
+from noa.models import LoadOptions, ModelCapability, ModelStatus, RegistryEntry, model_key, split_key
+from noa.presets import canonical_provider
+from noa.server import wire
+from noa.server.exchange import exchange_of
+from noa.server.model_path import name_of
+from noa.server.request_body import read
+from noa.server.wire import json_response
+
+logger = logging.getLogger(__name__)
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class ModelRoutes:
+    """The handlers of ``/api/v1/models…``. ``{name}`` in their paths is one encoded segment (see ``model_path``)."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+        self._begun: set[asyncio.Task[None]] = set()
+
+    # What there is.
+
+    async def list(self, request: Request) -> Response:
+        """Every known model, or those that match all of the given filters."""
+        query = request.query_params
+        provider = query.get("provider")
+        await self._manager.engine.refresh()
+        entries = self._manager.registry.search(
+            provider=None if provider is None else self._provider(provider),
+            capability=_choice(ModelCapability, "capability", query.get("capability")),
+            status=_choice(ModelStatus, "status", query.get("status")),
+        )
+        page, next_cursor = _page(entries, query.get("limit"), query.get("cursor"))
+        return json_response(wire.ModelList(models=page, count=len(page), next_cursor=next_cursor))
+
+    async def loaded(self, _: Request) -> Response:
+        """The loaded models, oldest first, and the one in use."""
+        models = self._manager.loaded_models
+        return json_response(
+            wire.LoadedModels(models=models, count=len(models), current_model=self._manager.current_model)
+        )
+
+    async def current(self, _: Request) -> Response:
+        """The model in use."""
+        return json_response(wire.CurrentModel(model=self._manager.current_model))
+
+    async def statistics(self, _: Request) -> Response:
+        """Counts over the whole fleet."""
+        return json_response(wire.StatisticsAnswer(statistics=self._manager.statistics()))
+
+    async def one(self, request: Request) -> Response:
+        """The models of a provider, if that is what the name is, else one model."""
+        name = _name(request)
+        if (provider := self._known_provider(name)) is not None:
+            await self._manager.engine.refresh()
+            models = self._manager.registry.search(provider=provider)
+            return json_response(wire.ProviderModels(provider=provider, models=models, count=len(models)))
+        key = await self._manager.engine.find_key(name)
+        entry = self._manager.registry.get(key)
+        if entry is None:
+            raise ModelNotFoundError(f"No provider offers “{key}” now. See what there is with: noa ls")
+        return json_response(entry)
+
+    async def capabilities(self, request: Request) -> Response:
+        """What a model can do, as far as is known."""
+        key = await self._key(request)
+        return json_response(wire.Capabilities(key=key, capabilities=self._manager.model_capabilities(key)))
+
+    async def metrics(self, request: Request) -> Response:
+        """A model's live figures."""
+        key = await self._key(request)
+        return json_response(wire.Metrics(key=key, metrics=self._manager.performance_metrics(key)))
+
+    async def history(self, request: Request) -> Response:
+        """A model's latest requests and its profiles."""
+        key = await self._key(request)
+        profiles = [
+            wire.PastProfile(at=past.at, formula_version=past.formula_version, metrics=msgspec.Raw(past.metrics_json))
+            for past in await self._manager.profiles(key)
+        ]
+        served = [*self._manager.performance_history(key)]
+        return json_response(wire.History(key=key, history=served, profiles=profiles))
+
+    async def logs(self, request: Request) -> Response:
+        """The last lines of a local model's process."""
+        key = await self._key(request)
+        return json_response(wire.Logs(key=key, lines=[*self._manager.logs(key)]))
+
+    # Changes.
+
+    async def load(self, request: Request) -> Response:
+        """Load a model."""
+        body = read(await request.body(), wire.LoadBody)
+        key = await self._chosen(body)
+        options = LoadOptions(**(msgspec.structs.asdict(body.options) if body.options else {}))
+        work = self._manager.load_model(
+            key, warmup=body.warmup, ttl=body.ttl, pin=body.pin, priority=body.priority, options=options
+        )
+        if not body.wait:
+            return self._begin(work, key, "loading")
+        await work
+        return json_response(_acknowledged(f"{key} is loaded.", key))
+
+    async def unload(self, request: Request) -> Response:
+        """Unload a model once its requests are done."""
+        body = read(await request.body(), wire.UnloadBody)
+        key = await self._chosen(body)
+        work = self._manager.unload_model(key, force=body.force)
+        if not body.wait:
+            return self._begin(work, key, "unloading")
+        await work
+        return json_response(_acknowledged(f"{key} is unloaded.", key))
+
+    async def switch(self, request: Request) -> Response:
+        """Make a model the one in use, loading it first. No request fails for it."""
+        body = read(await request.body(), wire.SwitchBody)
+        key = await self._chosen(body)
+        work = self._manager.switch_model(key, body.reason)
+        if not body.wait:
+            return self._begin(work, key, "switching")
+        await work
+        done = _acknowledged(f"{key} is the current model now.", key)
+        fields = msgspec.structs.asdict(done)
+        return json_response(wire.Switched(**fields, current_model=self._manager.current_model))
+
+    async def discover(self, request: Request) -> Response:
+        """Ask every provider anew what it has."""
+        read(await request.body(), wire.Nothing)
+        reports = [*await self._manager.discover_models()]
+        return json_response(wire.Discovered(providers=reports, count=len(reports)))
+
+    async def save_state(self, request: Request) -> Response:
+        """Write every figure down now. Changes are durable anyway."""
+        read(await request.body(), wire.Nothing)
+        path = await self._manager.save_state()
+        message = "The state is kept in memory only." if path is None else f"The state was saved to {path}."
+        return json_response(wire.Saved(message=message, path=None if path is None else str(path)))
+
+    async def profile(self, request: Request) -> Response:
+        """Measure a model by real requests."""
+        key = await self._key(request)
+        body = read(await request.body(), wire.ProfileBody)
+        async with exchange_of(request).while_connected():
+            metrics = await self._manager.profile_model(key, body.test_count)
+            message = f"{key} was measured with {body.test_count} requests."
+            return json_response(wire.Profiled(message=message, metrics=metrics))
+        return Response()  # Nobody is there to read it.
+
+    # Names.
+
+    async def _key(self, request: Request) -> str:
+        return await self._manager.engine.find_key(_name(request))
+
+    async def _chosen(self, choice: wire.ModelChoice) -> str:
+        return await self._manager.engine.find_key(chosen_name(choice))
+
+    def _provider(self, name: str) -> str:
+        provider = self._known_provider(name)
+        if provider is None:
+            known = ", ".join(self._manager.engine.providers)
+            raise ModelNotFoundError(f"There is no provider “{name}”; set up are {known}.")
+        return provider
+
+    def _known_provider(self, name: str) -> str | None:
+        """The canonical name of a provider; one that is known but not set up has no models."""
+        return name if name in self._manager.engine.providers else canonical_provider(name)
+
+    def _begin(self, work: Awaitable[object], key: str, status: wire.Beginning) -> Response:
+        """Go on with a change while its caller goes away."""
+
+        async def finish() -> None:
+            try:
+                await work
+            except AIProviderError as error:
+                logger.warning("%s %s failed: %s", status, key, error.message)
+
+        task = asyncio.create_task(finish())
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        begun = _acknowledged(f"{key} is {status}; follow /api/v1/events, or ask for its entry.", key)
+        return json_response(wire.Accepted(**msgspec.structs.asdict(begun), status=status), 202)
+
+
+def chosen_name(choice: wire.ModelChoice) -> str:
+    """The name that a choice of provider and model, or of a key, stands for."""
+    if choice.key is not None:
+        if choice.model is not None or choice.provider is not None:
+            raise ValidationError("Give either key, or provider and model; not both.", details={"field": "key"})
+        name = choice.key
+    elif choice.model is None:
+        raise ValidationError(
+            "Say which model: give provider and model, or key (such as “openai:gpt-4”).", details={"field": "model"}
+        )
+    else:
+        name = choice.model if choice.provider is None else model_key(choice.provider, choice.model)
+    if not name.strip():
+        raise ValidationError("The name of a model cannot be empty.", details={"field": "model"})
+    return name
+
+
+def _acknowledged(message: str, key: str) -> wire.Acknowledgement:
+    provider, model = split_key(key)
+    return wire.Acknowledgement(message=message, provider=provider, model=model, key=key)
+
+
+def _name(request: Request) -> str:
+    return name_of(request.path_params["name"])
+
+
+def _choice(kind: type[Choice], field: str, given: str | None) -> Choice | None:
+    if given is None:
+        return None
+    try:
+        return kind(given)
+    except ValueError:
+        allowed = ", ".join(kind)
+        raise ValidationError(
+            f"{field} must be one of {allowed}.", details={"field": field, "allowed": [*map(str, kind)]}
+        ) from None
+
+
+def _page(
+    entries: list[RegistryEntry], limit: str | None, cursor: str | None
+) -> tuple[list[RegistryEntry], str | msgspec.UnsetType]:
+    """The entries after the one that ``cursor`` names, at most ``limit``, and the cursor of the next page."""
+    start = 0
+    if cursor is not None:
+        start = next((index for index, entry in enumerate(entries, 1) if entry.key == cursor), -1)
+        if start < 0:
+            raise ValidationError("cursor is none of this list; begin again without it.", details={"field": "cursor"})
+    if limit is None:
+        return entries[start:], msgspec.UNSET
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit) >= 1):
+        raise ValidationError("limit must be a whole number, 1 or more.", details={"field": "limit"})
+    page = entries[start : start + int(limit)]
+    return page, page[-1].key if start + len(page) < len(entries) else msgspec.UNSET

@@ -1,0 +1,172 @@
+"""Every route: where it is, who answers it, and how it is documented."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from noa.manager import ModelManager
+from noa.models import ModelCapability, ModelStatus, RegistryEntry
+from noa.server import inference_api, openai_api, wire
+from noa.server.anthropic_api import MESSAGES
+from noa.server.dispatcher import MODEL_PATTERN, HotRoute
+from noa.server.event_stream import EventRoute
+from noa.server.exchange import Exchange
+from noa.server.management import ModelRoutes
+from noa.server.metrics import Metrics
+from noa.server.openapi import Documentation, Parameter
+from noa.server.relay import Face, Relay
+from noa.server.status_api import StatusRoutes
+
+API: Final = "/api/v1"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+# The routes that no framework touches.
+
+
+def hot_routes(manager: ModelManager, relay: Relay, metrics: Metrics) -> dict[str, HotRoute]:
+    """Inference, the list of models for its clients, and what is scraped."""
+
+    def passing(face: Face) -> HotRoute:
+        async def handle(exchange: Exchange) -> None:
+            await relay.serve(exchange, face, await exchange.body())
+
+        return HotRoute("POST", handle)
+
+    def rewriting(face: Face, rewrite: Callable[[bytes, ModelManager], bytes]) -> HotRoute:
+        async def handle(exchange: Exchange) -> None:
+            await relay.serve(exchange, face, rewrite(await exchange.body(), manager))
+
+        return HotRoute("POST", handle)
+
+    return {
+        "/v1/chat/completions": passing(openai_api.CHAT),
+        "/v1/completions": passing(openai_api.COMPLETION),
+        "/v1/embeddings": passing(openai_api.EMBEDDINGS),
+        "/v1/messages": passing(MESSAGES),
+        "/v1/models": HotRoute("GET", partial(openai_api.list_models, manager=manager)),
+        MODEL_PATTERN: HotRoute("GET", partial(openai_api.show_model, manager=manager)),
+        f"{API}/inference/chat": rewriting(inference_api.CHAT_FACE, partial(inference_api.chat_request, stream=False)),
+        f"{API}/inference/chat/stream": rewriting(
+            inference_api.CHAT_FACE, partial(inference_api.chat_request, stream=True)
+        ),
+        f"{API}/inference/embeddings": rewriting(inference_api.EMBEDDINGS_FACE, inference_api.embeddings_request),
+        "/metrics": HotRoute("GET", metrics.scrape),
+    }
+
+
+def describe_hot_routes(documentation: Documentation) -> None:
+    """Put them into the document, which FastAPI cannot do."""
+    events = "text/event-stream"
+    for path, summary, body, media_type in (
+        (f"{API}/inference/chat", "Continue a conversation.", inference_api.ChatBody, "application/json"),
+        (f"{API}/inference/chat/stream", "Continue a conversation, streamed.", inference_api.ChatBody, events),
+        (f"{API}/inference/embeddings", "Turn texts into vectors.", inference_api.EmbeddingsBody, "application/json"),
+    ):
+        operation = documentation.describe(body=body, media_type=media_type)
+        documentation.add("POST", path, {"summary": summary, "tags": ["inference"], **operation})
+    for path, summary, tag in (
+        ("/v1/chat/completions", "OpenAI's chat completions.", "openai"),
+        ("/v1/completions", "OpenAI's completions, for models whose provider has them.", "openai"),
+        ("/v1/embeddings", "OpenAI's embeddings.", "openai"),
+        ("/v1/messages", "Anthropic's messages.", "anthropic"),
+    ):
+        operation = documentation.describe(parameters=[_WAIT])
+        operation["requestBody"] = {"content": {"application/json": {"schema": _FOREIGN_BODY}}, "required": True}
+        documentation.add("POST", path, {"summary": summary, "tags": [tag], **operation})
+    listed = {"tags": ["openai"], **documentation.describe()}
+    documentation.add("GET", "/v1/models", {"summary": "OpenAI's list of models.", **listed})
+    name = Parameter("model", "Any name that requests may use.", place="path")
+    shown = {"tags": ["openai"], **documentation.describe(parameters=[name])}
+    documentation.add("GET", MODEL_PATTERN, {"summary": "One model, as OpenAI shows it.", **shown})
+    scraped = {"tags": ["status"], **documentation.describe(media_type="text/plain")}
+    documentation.add("GET", "/metrics", {"summary": "The figures for Prometheus.", **scraped})
+
+
+_WAIT: Final = Parameter("x-noa-wait-s", "How long to wait for the model, in seconds.", {"type": "number"}, "header")
+#: The dialects' own references say what else these bodies hold; what is unknown here travels on.
+_FOREIGN_BODY: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string", "description": "A key, an alias or a bare id; `current` if it is left out."},
+        "stream": {"type": "boolean"},
+    },
+    "additionalProperties": True,
+}
+
+
+# The routes of the framework.
+
+
+class Table:
+    """Adds routes to FastAPI: handlers take the request alone, and msgspec's values document themselves."""
+
+    def __init__(self, app: FastAPI, documentation: Documentation) -> None:
+        self._app = app
+        self._documentation = documentation
+
+    def add(self, method: str, path: str, tag: str, handler: Handler, *answers: type, **described: Any) -> None:
+        """One route; ``described`` is for ``Documentation.describe``."""
+        self._app.add_api_route(
+            API + path,
+            handler,
+            methods=[method],
+            response_model=None,
+            tags=[tag],
+            summary=(handler.__doc__ or "").split("\n")[0],
+            openapi_extra=self._documentation.describe(*answers, **described),
+        )
+
+
+def add_model_routes(table: Table, routes: ModelRoutes) -> None:
+    """``/api/v1/models…``. The reserved words come before ``{name}``, which is one segment."""
+    tag = "models"
+    table.add("GET", "/models", tag, routes.list, wire.ModelList, parameters=_FILTERS)
+    table.add("GET", "/models/loaded", tag, routes.loaded, wire.LoadedModels)
+    table.add("GET", "/models/current", tag, routes.current, wire.CurrentModel)
+    table.add("GET", "/models/statistics", tag, routes.statistics, wire.StatisticsAnswer)
+    table.add("POST", "/models/load", tag, routes.load, wire.Acknowledgement, body=wire.LoadBody)
+    table.add("POST", "/models/unload", tag, routes.unload, wire.Acknowledgement, body=wire.UnloadBody)
+    table.add("POST", "/models/switch", tag, routes.switch, wire.Switched, body=wire.SwitchBody)
+    table.add("POST", "/models/discover", tag, routes.discover, wire.Discovered)
+    table.add("POST", "/models/save-state", tag, routes.save_state, wire.Saved)
+    named = {"parameters": [_NAME]}
+    table.add("GET", "/models/{name}", tag, routes.one, RegistryEntry, wire.ProviderModels, **named)
+    table.add("GET", "/models/{name}/capabilities", tag, routes.capabilities, wire.Capabilities, **named)
+    table.add("GET", "/models/{name}/metrics", tag, routes.metrics, wire.Metrics, **named)
+    table.add("GET", "/models/{name}/history", tag, routes.history, wire.History, **named)
+    table.add("GET", "/models/{name}/logs", tag, routes.logs, wire.Logs, **named)
+    table.add("POST", "/models/{name}/profile", tag, routes.profile, wire.Profiled, body=wire.ProfileBody, **named)
+
+
+def add_status_routes(table: Table, routes: StatusRoutes) -> None:
+    """``/api/v1/status/…``."""
+    tag = "status"
+    table.add("GET", "/status/health", tag, routes.health, wire.ServerHealth)
+    table.add("GET", "/status/providers", tag, routes.providers, wire.ProvidersHealth)
+    table.add("GET", "/status/system", tag, routes.system, wire.SystemFigures)
+    table.add("GET", "/status/ready", tag, routes.ready, wire.Ready)
+    table.add("GET", "/status/live", tag, routes.live, wire.Live)
+
+
+def add_event_routes(table: Table, route: EventRoute) -> None:
+    """``/api/v1/events``."""
+    resume = Parameter("Last-Event-ID", "The id after which to go on.", {"type": "integer"}, "header")
+    table.add("GET", "/events", "events", route.listen, media_type="text/event-stream", parameters=[resume])
+
+
+_NAME: Final = Parameter("name", "A key, an alias, a bare id; or a provider where models are listed.", place="path")
+_FILTERS: Final = (
+    Parameter("provider", "Only models of this provider."),
+    Parameter("capability", "Only models that can do this.", {"type": "string", "enum": [*map(str, ModelCapability)]}),
+    Parameter("status", "Only models that stand so.", {"type": "string", "enum": [*map(str, ModelStatus)]}),
+    Parameter("limit", "How many at most.", {"type": "integer", "minimum": 1}),
+    Parameter("cursor", "The `nextCursor` of the page before."),
+)

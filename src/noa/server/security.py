@@ -1,0 +1,134 @@
+"""Who may ask at all: decisions over the headers of a request, taken once for every route.
+
+A page in the user's browser must not reach a server on loopback: neither by a host name of its own that resolves to
+127.0.0.1 (DNS rebinding, hence the check of ``Host``), nor by a plain form (hence the check of ``Origin``). Where a key
+is set, every path but liveness asks for it; the path judged is the one that is routed, never one rebuilt from headers.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from noa.config import Configuration
+from noa.errors import AuthenticationError, ConfigurationError, HostNotAllowedError, ValidationError
+
+#: The one route that tells nothing and asks for nothing.
+LIVENESS_PATH: Final = "/api/v1/status/live"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request is held against. ``hosts`` are the names we answer to, ``None`` for any."""
+
+    hosts: frozenset[str] | None
+    api_key: bytes | None = msgspec.field(default=None)
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Gate:
+        """What the configuration asks for.
+
+        A server that listens on every address cannot know its names; it has a key then, and a page that rebinds its
+        name does not. So it answers to any name, unless ``allowedHosts`` lists them.
+        """
+        listed = [bare_host(host) for host in configuration.allowed_hosts]
+        key = None if configuration.api_key is None else configuration.api_key.reveal().encode()
+        anyhow = "*" in listed or (key is not None and not listed and is_wildcard(configuration.host))
+        if anyhow:
+            return cls(hosts=None, api_key=key)
+        return cls(hosts=LOOPBACK_NAMES | {bare_host(configuration.host), *listed}, api_key=key)
+
+    def __repr__(self) -> str:
+        return f"Gate(hosts={self.hosts!r}, api_key={'…' if self.api_key else None})"
+
+    def check(self, method: str, path: str, raw_headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise what is wrong with a request: ``HostNotAllowedError``, ``AuthenticationError``, ``ValidationError``."""
+        headers = dict(raw_headers)
+        hosts = [value for name, value in raw_headers if name == b"host"]
+        if len(hosts) != 1 or not self.answers_to(hosts[0].decode("latin-1")):
+            raise HostNotAllowedError(
+                "The Host header names a host that is not this server's. "
+                "If it should be, list it under server.allowedHosts (NOA_ALLOWED_HOSTS)."
+            )
+        if method not in SAFE_METHODS and (origin := headers.get(b"origin")) is not None:
+            self._check_browser(origin.decode("latin-1"), headers)
+        if path != LIVENESS_PATH and not self.admits(headers):
+            raise AuthenticationError(
+                "This server asks for its key (NOA_API_KEY): send it as “Authorization: Bearer …” or “x-api-key”."
+            )
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a Host header is well formed and names us."""
+        match = _HOST.fullmatch(host)
+        return match is not None and (self.hosts is None or bare_host(match[1]) in self.hosts)
+
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the headers hold the key, if one is asked for."""
+        if self.api_key is None:
+            return True
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        bearer = token.strip() if scheme.lower() == b"bearer" else b""
+        given = (bearer, headers.get(b"x-api-key", b""))
+        return any(hmac.compare_digest(each, self.api_key) for each in given)
+
+    def _check_browser(self, origin: str, headers: Mapping[bytes, bytes]) -> None:
+        if not self.answers_to(_host_of(origin)):
+            raise HostNotAllowedError(
+                "A page of another site may not change anything here; its Origin header is not this server's. "
+                "If it should be, list its host under server.allowedHosts (NOA_ALLOWED_HOSTS)."
+            )
+        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if has_body and media_type != b"application/json":
+            raise ValidationError("The body of a request from a browser must be of Content-Type application/json.")
+
+
+def check_exposure(configuration: Configuration) -> None:
+    """Refuse to listen beyond the loopback without a key for callers. Raises ``ConfigurationError``."""
+    if configuration.api_key is None and not is_loopback(configuration.host):
+        raise ConfigurationError(
+            f"Anybody on the network could use the models if Noa listened on {configuration.host} without a key. "
+            "Set NOA_API_KEY to the key its callers must send, or leave --host out."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches a server that listens there."""
+    if bare_host(host) == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bare_host(host)).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether it stands for every address of this machine."""
+    try:
+        return ipaddress.ip_address(bare_host(host)).is_unspecified
+    except ValueError:
+        return False
+
+
+def bare_host(host: str) -> str:
+    """A host without port, brackets, final dot or capitals."""
+    match = _HOST.fullmatch(host)
+    return (match[1] if match else host).strip("[]").rstrip(".").lower()
+
+
+def _host_of(origin: str) -> str:
+    """The host of an origin; empty for ``null`` and nonsense, which is nobody's."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return ""
+    return parts.netloc if parts.scheme in ("http", "https") else ""

@@ -1,0 +1,299 @@
+"""The management API's bodies and answers, as they stand on the wire: camelCase, unknown is ``null``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from starlette.responses import Response
+
+from noa.discovery import ProviderReport
+from noa.manager import Statistics
+from noa.measurement.live import ServedRequest
+from noa.measurement.profile import MAX_TEST_COUNT
+from noa.measurement.samples import ProfileMetrics
+from noa.models import ActiveModel, ModelCapability, PerformanceMetrics, RegistryEntry, Value
+
+#: What a change is doing that nobody waits for.
+Beginning = Literal["loading", "unloading", "switching"]
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """An answer with this value."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+# Bodies.
+
+
+class ModelChoice(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model is meant: ``provider`` and ``model``, or ``key`` (any name that requests may use)."""
+
+    provider: str | None = None
+    model: str | None = None
+    key: str | None = None
+
+
+class EngineOptions(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to run a local model. ``contextSize`` is in tokens per slot."""
+
+    context_size: Count | None = None
+    slots: Count | None = None
+    threads: Count | None = None
+    gpu_layers: int | None = None
+
+
+class LoadBody(ModelChoice, frozen=True, kw_only=True):
+    """A load. ``ttl`` is in seconds after the last use; ``wait: false`` answers 202 at once."""
+
+    warmup: bool = False
+    ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    pin: bool = False
+    priority: int = 0
+    options: EngineOptions | None = None
+    wait: bool = True
+
+
+class UnloadBody(ModelChoice, frozen=True, kw_only=True):
+    """An unload; with ``force`` it waits for nobody."""
+
+    force: bool = False
+    wait: bool = True
+
+
+class SwitchBody(ModelChoice, frozen=True, kw_only=True):
+    """A switch; ``reason`` is kept in the history."""
+
+    reason: str = "asked for"
+    wait: bool = True
+
+
+class ProfileBody(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A profile of so many requests."""
+
+    test_count: Annotated[int, msgspec.Meta(ge=1, le=MAX_TEST_COUNT)] = 10
+
+
+class Nothing(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body without a field, for changes that take none."""
+
+
+# Answers.
+
+
+class Problem(Value, frozen=True, kw_only=True):
+    """What went wrong. ``provider`` is the one that failed, ``null`` if it was none."""
+
+    message: str
+    code: str
+    provider: str | None
+    retryable: bool
+    details: dict[str, object]
+
+
+class Envelope(Value, frozen=True, kw_only=True):
+    """The body of every error."""
+
+    error: Problem
+
+
+class ModelList(Value, frozen=True, kw_only=True):
+    """Known models. ``nextCursor`` is there if ``limit`` left some out."""
+
+    models: list[RegistryEntry]
+    count: int
+    next_cursor: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ProviderModels(Value, frozen=True, kw_only=True):
+    """The models of one provider."""
+
+    provider: str
+    models: list[RegistryEntry]
+    count: int
+
+
+class LoadedModels(Value, frozen=True, kw_only=True):
+    """The loaded models, oldest first, and the one in use."""
+
+    models: list[ActiveModel]
+    count: int
+    current_model: ActiveModel | None
+
+
+class CurrentModel(Value, frozen=True, kw_only=True):
+    """The model in use, ``null`` if there is none."""
+
+    model: ActiveModel | None
+
+
+class StatisticsAnswer(Value, frozen=True, kw_only=True):
+    """Counts over the whole fleet."""
+
+    success: bool = True
+    statistics: Statistics
+
+
+class Acknowledgement(Value, frozen=True, kw_only=True):
+    """What was done to which model."""
+
+    message: str
+    provider: str
+    model: str
+    key: str
+
+
+class Accepted(Acknowledgement, frozen=True, kw_only=True):
+    """What has begun, and how to follow it."""
+
+    status: Beginning
+
+
+class Switched(Acknowledgement, frozen=True, kw_only=True):
+    """A switch that was made."""
+
+    current_model: ActiveModel | None
+
+
+class Discovered(Value, frozen=True, kw_only=True):
+    """What every provider has."""
+
+    providers: list[ProviderReport]
+    count: int
+
+
+class Saved(Value, frozen=True, kw_only=True):
+    """Where the state was written; ``null`` if it is kept in memory."""
+
+    success: bool = True
+    message: str
+    path: str | None
+
+
+class Capabilities(Value, frozen=True, kw_only=True):
+    """What a model can do, as far as is known."""
+
+    success: bool = True
+    key: str
+    capabilities: tuple[ModelCapability, ...]
+
+
+class Metrics(Value, frozen=True, kw_only=True):
+    """A model's live figures, ``null`` before its first request."""
+
+    success: bool = True
+    key: str
+    metrics: PerformanceMetrics | None
+
+
+class PastProfile(Value, frozen=True, kw_only=True):
+    """A profile that was made before, with the version of the formulas it used."""
+
+    at: datetime
+    formula_version: int
+    metrics: msgspec.Raw
+
+
+class History(Value, frozen=True, kw_only=True):
+    """A model's latest requests, oldest first, and its profiles, newest first."""
+
+    success: bool = True
+    key: str
+    history: list[ServedRequest]
+    profiles: list[PastProfile]
+
+
+class Logs(Value, frozen=True, kw_only=True):
+    """The last lines of a local model's process, oldest first."""
+
+    success: bool = True
+    key: str
+    lines: list[str]
+
+
+class Profiled(Value, frozen=True, kw_only=True):
+    """What a profile measured."""
+
+    success: bool = True
+    message: str
+    metrics: ProfileMetrics
+
+
+class Live(Value, frozen=True, kw_only=True):
+    """The process runs."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Value, frozen=True, kw_only=True):
+    """The server has what it was started with."""
+
+    status: Literal["ready"] = "ready"
+
+
+class ServerHealth(Value, frozen=True, kw_only=True):
+    """How the server is. It is degraded when a provider did not answer the last discovery; ``problems`` says why."""
+
+    status: Literal["healthy", "degraded"]
+    version: str
+    uptime_seconds: float
+    current_model: str | None
+    loaded_models: int
+    known_models: int
+    waiting_requests: int
+    problems: list[str]
+
+
+class ProviderHealth(Value, frozen=True, kw_only=True):
+    """Whether a provider answers now. ``models`` is how many it offers."""
+
+    name: str
+    up: bool
+    latency_ms: float | None
+    error: str | None
+    models: int
+
+
+class ProvidersHealth(Value, frozen=True, kw_only=True):
+    """Every provider that is set up."""
+
+    providers: list[ProviderHealth]
+    count: int
+
+
+class ProcessFigures(Value, frozen=True, kw_only=True):
+    """A process of ours: the server's own, or that of a local model."""
+
+    name: str
+    pid: int
+    rss_bytes: int | None
+
+
+class CpuFigures(Value, frozen=True, kw_only=True):
+    """``percent`` is over the time since it was last asked for, ``null`` at the first time."""
+
+    count: int | None
+    percent: float | None
+    load_average: list[float] | None
+
+
+class MemoryFigures(Value, frozen=True, kw_only=True):
+    """The machine's memory in bytes."""
+
+    total_bytes: int
+    available_bytes: int
+    used_percent: float
+
+
+class SystemFigures(Value, frozen=True, kw_only=True):
+    """The machine, and what we take of it."""
+
+    version: str
+    python: str
+    platform: str
+    cpu: CpuFigures
+    memory: MemoryFigures
+    processes: list[ProcessFigures]
