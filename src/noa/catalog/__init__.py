@@ -1,1 +1,0 @@
-"""What the world says of models: context windows, capabilities, prices."""

@@ -1,1 +1,0 @@
-"""Noa inside other frameworks."""
