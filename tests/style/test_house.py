@@ -18,6 +18,8 @@ PYTHON_FILES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*
 
 FILE_CEILING = 450
 FUNCTION_CEILING = 70
+#: A test may hold a table of what is expected.
+TEST_CEILING = 100
 NAMES_OF_NOTHING = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 
 #: Folders that tools and people fill and the repository does not hold; hidden ones beside ``.ci`` are left out too.
@@ -67,10 +69,11 @@ def test_no_file_outgrows_its_noun() -> None:
 def test_every_function_fits_on_a_screen() -> None:
     too_long = []
     for path in PYTHON_FILES:
+        ceiling = FUNCTION_CEILING if path.is_relative_to(ROOT / "src") else TEST_CEILING
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, DEFINITION):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
-                if length > FUNCTION_CEILING:
+                if length > ceiling:
                     too_long.append(f"{short(path)}:{node.lineno}: {node.name} has {length} lines")
     assert too_long == []
 
