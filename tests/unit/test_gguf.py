@@ -121,6 +121,7 @@ def test_a_header_says_what_the_file_says() -> None:
         tensor_count=2,
         parameter_count=2565,
         tensor_bytes=1460,
+        repacked_bytes=1440,
         data_offset=len(GOOD) - 1440 - 32,
     )
 

@@ -49,6 +49,7 @@ def command(launch: Launch, *, python: str, binary: Path | None, parent: int) ->
         *("--context-size", str(spec.context_size)),
         *("--slots", str(spec.slots)),
         *("--threads", str(spec.threads)),
+        *("--cache-type", spec.cache_type),
         *("--nonce", launch.nonce),
         *("--parent", str(parent)),
     ]

@@ -37,6 +37,8 @@ MAX_TOKENS = (1 << 31) - 1
 #: Tokens evaluated between two looks at whether the caller is still there: 64 on a CPU keeps that near 100 ms.
 CPU_BATCH = 64
 GPU_BATCH = 512
+#: What the cache can be made of, by the engine's names; the first is what it is if nothing is said.
+CACHE_TYPES = ("f16", "f32", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 #: Idle connections hold these threads, so there are many; they cost nothing while they wait.
 HTTP_THREADS = 64
 #: Errors, warnings and information, with the sizes of the buffers; no prompts.
@@ -65,6 +67,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--slots", default=1, type=_between(1, 256))
     parser.add_argument("--threads", default=1, type=_between(1, 1024))
     parser.add_argument("--gpu-layers", default=None, type=_between(0, 10_000), help="as many as fit if left out")
+    parser.add_argument("--cache-type", default=CACHE_TYPES[0], choices=CACHE_TYPES, help="of keys and values alike")
     parser.add_argument("--embedding", action="store_true")
     parser.add_argument("--nonce", required=True)
     parser.add_argument("--parent", required=True, type=_between(1, 1 << 31), help="process id of the manager")
@@ -105,6 +108,8 @@ def engine_arguments(arguments: argparse.Namespace) -> list[str]:
     ]
     if arguments.gpu_layers is not None:
         command += ["--n-gpu-layers", str(arguments.gpu_layers)]
+    if arguments.cache_type != CACHE_TYPES[0]:
+        command += ["--cache-type-k", arguments.cache_type, "--cache-type-v", arguments.cache_type]
     batch = arguments.context_size if arguments.embedding else CPU_BATCH
     command += ["--batch-size", str(batch), "--ubatch-size", str(batch)]
     return [*command, "--embedding"] if arguments.embedding else command
@@ -163,6 +168,8 @@ def _parameters(xllamacpp: Any, arguments: argparse.Namespace) -> Any:
     # An embedding model attends to the whole text at once, so the text must fit one batch.
     batch = arguments.context_size if arguments.embedding else GPU_BATCH if accelerated else CPU_BATCH
     parameters.n_batch = parameters.n_ubatch = batch
+    cache_type = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{arguments.cache_type.upper()}")
+    parameters.cache_type_k = parameters.cache_type_v = cache_type
     if arguments.gpu_layers is not None:
         parameters.n_gpu_layers = arguments.gpu_layers
     # Measuring what fits costs more than loading a small model, and decides nothing where there is only a CPU.

@@ -21,7 +21,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One engine process to start.
 
     ``alias`` is the model's name as the engine reports it. ``context_size`` is in tokens per slot, ``slots`` is how
-    many requests it serves at once, ``gpu_layers`` is how many layers go to the GPU (``None``: as many as fit).
+    many requests it serves at once, ``gpu_layers`` is how many layers go to the GPU (``None``: as many as fit), and
+    ``cache_type`` is what keys and values are kept as (``llama_server.CACHE_TYPES``).
     """
 
     key: str
@@ -32,6 +33,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 1
     threads: int = 1
     gpu_layers: int | None = None
+    cache_type: str = "f16"
     embedding: bool = False
 
 

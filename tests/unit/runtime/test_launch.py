@@ -32,10 +32,11 @@ def test_the_child_reads_its_arguments_as_they_were_meant() -> None:
     assert (read.model, read.socket, read.alias) == ("/models/m.gguf", "/run/abc.sock", "m; rm -rf ~")
     assert (read.context_size, read.slots, read.threads, read.gpu_layers) == (4096, 3, 2, None)
     assert (read.nonce, read.parent, read.embedding, read.binary) == ("abc", 7, False, None)
+    assert read.cache_type == "f16"
 
 
 def test_a_users_server_is_told_the_same() -> None:
-    spec = msgspec.structs.replace(SPEC, gpu_layers=0, embedding=True)
+    spec = msgspec.structs.replace(SPEC, gpu_layers=0, embedding=True, cache_type="q8_0")
     launch = Launch(spec=spec, nonce="abc", socket_path="/run/abc.sock")
     arguments = llama_server.engine_arguments(llama_server.parse(of_child(launch, Path("/bin/llama-server"))))
     told = dict(itertools.pairwise(arguments))
@@ -43,6 +44,7 @@ def test_a_users_server_is_told_the_same() -> None:
     assert (told["--model"], told["--host"], told["--alias"]) == ("/models/m.gguf", "/run/abc.sock", "m; rm -rf ~")
     assert (told["--ctx-size"], told["--parallel"], told["--threads"]) == ("12288", "3", "2")
     assert (told["--n-gpu-layers"], told["--cache-ram"], told["--ubatch-size"]) == ("0", "0", "4096")
+    assert (told["--cache-type-k"], told["--cache-type-v"]) == ("q8_0", "q8_0")
     assert "--embedding" in arguments
 
 
@@ -56,6 +58,7 @@ def test_a_users_server_is_told_the_same() -> None:
         ("--threads", "-1"),
         ("--model", "relative.gguf"),
         ("--socket", "/" + "s" * llama_server.MAX_SOCKET_PATH),
+        ("--cache-type", "q3_k"),
         ("--rpc", "somewhere"),
     ],
 )
