@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -12,7 +14,12 @@ from noa.errors import AIProviderError
 from noa.providers.protocol import Health, Offer, Provider
 from noa.registry import Merged, Registry
 
-#: How long a provider may take to list its models before discovery goes on without it.
+logger = logging.getLogger(__name__)
+
+#: How soon after one look at the model folders another is worth it, and how long anybody waits for one.
+REFRESH_INTERVAL_S = 1.0
+REFRESH_PATIENCE_S = 2.0
+#: How long a provider may take to list its models, or to say how it is, before the others go on without it.
 DISCOVERY_TIMEOUT_S = 10.0
 
 
@@ -44,11 +51,42 @@ class Discovery:
         self._registry = registry
         self._timeout_s = timeout_s
         self._reports: dict[str, ProviderReport] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+        self._fresh_until = 0.0
 
     @property
     def reports(self) -> Mapping[str, ProviderReport]:
         """What the last discovery found, by provider."""
         return self._reports
+
+    def why_down(self, provider: str) -> str | None:
+        """Why the last discovery could not ask a provider; ``None`` if it could, or did not know it."""
+        report = self._reports.get(provider)
+        return None if report is None or report.up else report.error or f"{provider} is down."
+
+    async def refresh(self, look: Callable[[], Awaitable[object]]) -> None:
+        """Look at the model folders again, unless somebody has just done so; wait for it a moment at most."""
+        loop = asyncio.get_running_loop()
+        if self._refreshing is None:
+            if loop.time() < self._fresh_until:
+                return
+            self._refreshing = loop.create_task(self._look(look))
+        await asyncio.wait([self._refreshing], timeout=REFRESH_PATIENCE_S)
+
+    async def _look(self, look: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await look()
+        except Exception:
+            logger.exception("looking at the model folders failed unexpectedly")
+        finally:
+            self._fresh_until = asyncio.get_running_loop().time() + REFRESH_INTERVAL_S
+            self._refreshing = None
+
+    async def aclose(self) -> None:
+        """End the look that is under way."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
 
     async def run(self, *, files_only: bool = False) -> Sequence[Found]:
         """Ask all (``files_only``: those that list files of this machine), and merge what they answer."""
@@ -60,22 +98,43 @@ class Discovery:
     async def health(self) -> Mapping[str, Health]:
         """Ask every provider at once whether it is well."""
         names = list(self._providers)
-        found = await asyncio.gather(*(self._providers[name].health() for name in names))
+        found = await asyncio.gather(*(self._health(self._providers[name]) for name in names))
         return dict(zip(names, found, strict=True))
 
+    async def _health(self, provider: Provider) -> Health:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await provider.health()
+        except TimeoutError:
+            return Health(up=False, error=f"{provider.name} did not answer within {self._timeout_s:g} s.")
+        except AIProviderError as error:
+            return Health(up=False, error=error.message)
+        except Exception as fault:
+            logger.exception("asking %s how it is failed unexpectedly", provider.name)
+            return Health(up=False, error=_fault(provider, fault))
+
     async def _ask(self, provider: Provider) -> Found:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 offers = await provider.list_models()
         except TimeoutError:
-            sentence = f"{provider.name} did not list its models within {self._timeout_s:.0f} s."
-            return Found(report=ProviderReport(provider=provider.name, up=False, error=sentence))
+            return _down(provider, f"{provider.name} did not list its models within {self._timeout_s:g} s.")
         except AIProviderError as error:
-            return Found(report=ProviderReport(provider=provider.name, up=False, error=error.message))
-        latency_ms = (clock() - began) * 1000
+            return _down(provider, error.message)
+        except Exception as fault:
+            logger.exception("listing the models of %s failed unexpectedly", provider.name)
+            return _down(provider, _fault(provider, fault))
+        latency_ms = (time.perf_counter() - began) * 1000
         merged = self._registry.merge(provider.name, offers, datetime.now(UTC))
         models = tuple(offer.model.key for offer in offers)
         report = ProviderReport(provider=provider.name, up=True, models=models, latency_ms=latency_ms)
         return Found(report=report, offers=tuple(offers), merged=merged)
+
+
+def _down(provider: Provider, error: str) -> Found:
+    return Found(report=ProviderReport(provider=provider.name, up=False, error=error))
+
+
+def _fault(provider: Provider, fault: Exception) -> str:
+    return f"{provider.name} failed in a way its adapter does not know: {fault!r}. The log says more."

@@ -7,7 +7,6 @@ the slot's generation. Everything runs on one event loop, so there is no lock.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,19 +14,20 @@ from datetime import UTC, datetime
 import msgspec
 
 from noa.discovery import Discovery, Found, ProviderReport
-from noa.errors import AIProviderError, ModelUnavailableError, ProviderConnectionError
+from noa.errors import AIProviderError, ModelNotFoundError, ModelUnavailableError, StorageError
 from noa.events import EventBus
 from noa.launcher import Launcher, Shape
-from noa.lease import Lease
+from noa.lease import Callers, Lease
 from noa.lifecycle import messages as m
-from noa.lifecycle.scheduler import CURRENT, Scheduler
+from noa.lifecycle.aliases import CURRENT
+from noa.lifecycle.scheduler import Scheduler
 from noa.lifecycle.slots import SlotView
 from noa.models import ActiveModel, LoadOptions, ModelStatus, SwitchResult
+from noa.naming import Naming
 from noa.providers.protocol import Health, Locality, Offer, Provider
-from noa.registry import Figures, Registry
+from noa.registry import Registry
 from noa.runtime.protocol import Runtime
-from noa.selection.aliases import Names
-from noa.state import ModelUsage, ProcessGone
+from noa.state import ProcessGone
 from noa.storage.protocol import StateStore
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,14 @@ class Engine:
         self._runtime = runtime
         self._state = state
         self._discovery = Discovery(providers, self.registry)
+        self._naming = Naming(
+            self.registry,
+            scheduler,
+            providers=settings.providers,
+            configured=providers.keys(),
+            advice=settings.advice,
+            why_down=self._discovery.why_down,
+        )
         self._launcher = Launcher(
             providers=providers,
             runtime=runtime,
@@ -81,9 +89,7 @@ class Engine:
         )
         self._events = events
         self._settings = settings
-        self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[m.Admit | m.Done]] = {}
-        self._leases: dict[int, Lease] = {}
+        self._callers = Callers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loaded_at: dict[str, datetime] = {}
@@ -100,11 +106,9 @@ class Engine:
         settled = await self._runtime.reap(saved.processes)
         if settled:
             await self._state.write(*(ProcessGone(nonce=record.nonce) for record in settled))
-        for usage in saved.usage:
-            figures = Figures(metrics=usage.metrics, access_count=usage.access_count, last_accessed=usage.last_accessed)
-            self.registry.put_figures(usage.key, figures)
+        self.registry.restore(saved.usage)
         aliases = {record.name: record.key for record in saved.aliases if record.key is not None}
-        self._submit(m.Restored(aliases=aliases))
+        self._submit(m.Restored(aliases=aliases, kept={kept.key: kept.options for kept in saved.models}))
         await self.discover()
         for kept in sorted(saved.models, key=lambda each: each.at):
             self._load_in_background(kept.key, kept.options)
@@ -127,12 +131,11 @@ class Engine:
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(ModelUnavailableError("Noa is shutting down.", retry_after_s=5))
+        self._callers.refuse_all(ModelUnavailableError("Noa is shutting down.", retry_after_s=5))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._discovery.aclose()
         await self._launcher.aclose()
         for provider in self._providers.values():
             await provider.aclose()
@@ -165,37 +168,12 @@ class Engine:
         return self._discovery.reports
 
     def resolve(self, name: str | None) -> str:
-        """The alias or key that a name means; raises what is wrong with it.
-
-        A model of a provider that is down is unknown until it is back, so the provider is blamed, not the name.
-        """
-        try:
-            return self.registry.resolve(name, self._names)
-        except AIProviderError as error:
-            report = self._discovery.reports.get(error.provider or "")
-            if report is not None and not report.up:
-                raise ProviderConnectionError(
-                    report.error or f"{report.provider} is down.", provider=report.provider
-                ) from None
-            raise
-
-    def _names(self, keys_by_id: Mapping[str, Sequence[str]]) -> Names:
-        return Names(
-            providers=self._settings.providers,
-            configured=self._providers.keys(),
-            advice=self._settings.advice,
-            keys=self.registry,
-            keys_by_id=keys_by_id,
-            aliases=self._scheduler.aliases,
-        )
+        """The alias or key that a name means; raises what is wrong with it."""
+        return self._naming.resolve(name)
 
     def resolve_key(self, name: str | None) -> str:
         """The key that a name means now. Raises ``ModelUnavailableError`` if it is an alias of nothing."""
-        meant = self.resolve(name)
-        key = self._scheduler.aliases.get(meant, meant)
-        if key == CURRENT:
-            raise ModelUnavailableError("No model is loaded. Load one: noa load KEY", retry_after_s=5)
-        return key
+        return self._naming.resolve_key(name)
 
     def status(self, key: str) -> ModelStatus:
         """Where a model stands."""
@@ -217,7 +195,7 @@ class Engine:
         process = self._launcher.process(view.key)
         return ActiveModel(
             key=view.key,
-            model=self.registry.offer(view.key).model,
+            model=self.registry.last_offer(view.key).model,
             loaded_at=self._loaded_at.get(view.key, datetime.now(UTC)),
             total_inferences=figures.metrics.total_inferences if figures.metrics else 0,
             performance_metrics=figures.metrics,
@@ -226,8 +204,13 @@ class Engine:
             pinned=view.options.pin,
             ttl_s=view.options.ttl_s,
             pid=process.pid if process else None,
-            memory_bytes=process.memory_bytes() if process else None,
+            memory_bytes=self.memory_bytes(view.key),
         )
+
+    def memory_bytes(self, key: str) -> int | None:
+        """Resident memory of a model's process now, ``None`` without one."""
+        process = self._launcher.process(key)
+        return process.memory_bytes() if process else None
 
     def logs(self, key: str) -> Sequence[str]:
         """The last lines that a model's process wrote, oldest first; empty without a process."""
@@ -236,12 +219,32 @@ class Engine:
 
     # What others want done.
 
-    async def discover(self) -> list[ProviderReport]:
+    async def discover(self, *, files_only: bool = False) -> list[ProviderReport]:
         """Ask every provider at once what it has. One that is down or slow delays nobody and shows as down."""
-        found = await self._discovery.run()
+        found = await self._discovery.run(files_only=files_only)
         for each in found:
             self._take_in(each)
         return [each.report for each in found]
+
+    async def refresh(self) -> None:
+        """Look at the model folders again, unless somebody has just done so; wait for it a moment at most.
+
+        Files come and go unannounced, and whoever has just copied one there expects to see it.
+        """
+        await self._discovery.refresh(lambda: self.discover(files_only=True))
+
+    async def find(self, name: str | None) -> str:
+        """As ``resolve``, but a name that is unknown is looked for in the model folders once more."""
+        try:
+            return self.resolve(name)
+        except ModelNotFoundError:
+            await self.refresh()
+            return self.resolve(name)
+
+    async def find_key(self, name: str | None) -> str:
+        """As ``resolve_key``, but a name that is unknown is looked for in the model folders once more."""
+        await self.find(name)
+        return self.resolve_key(name)
 
     def _take_in(self, found: Found) -> None:
         for key in found.merged.removed:
@@ -274,7 +277,7 @@ class Engine:
         priority: int = 0,
     ) -> Lease:
         """Wait for the model that ``name`` (an alias or a key) means when it is our turn, loading it if need be."""
-        number = next(self._numbers)
+        number = self._callers.number()
         wish = m.Acquire(
             waiter=number,
             name=name,
@@ -285,17 +288,17 @@ class Engine:
         )
         answer = await self._ask_scheduler(number, wish)
         assert isinstance(answer, m.Admit)
-        return self._leases[number]
+        return self._callers.lease(number)
 
     async def load(self, key: str, options: LoadOptions, *, wait_s: float = DEFAULT_WAIT_S) -> None:
         """Have a model loaded and noted; return when both are done. The load goes on if the caller leaves."""
-        number = next(self._numbers)
+        number = self._callers.number()
         wish = m.Load(waiter=number, key=key, options=options, deadline=self._now() + wait_s)
         await self._ask_scheduler(number, wish)
 
     async def unload(self, key: str, *, force: bool = False, drain_s: float = DEFAULT_DRAIN_S) -> None:
         """Have a model gone, once its requests are done (``force``: at once, cutting them)."""
-        number = next(self._numbers)
+        number = self._callers.number()
         wish = m.Unload(waiter=number, key=key, deadline=self._now() + drain_s, force=force)
         await self._ask_scheduler(number, wish)
 
@@ -310,7 +313,7 @@ class Engine:
         wait_s: float = DEFAULT_WAIT_S,
     ) -> SwitchResult:
         """Make an alias mean another model, which is loaded first. Nothing changes if that fails."""
-        number = next(self._numbers)
+        number = self._callers.number()
         wish = m.Switch(
             waiter=number,
             alias=alias,
@@ -328,35 +331,22 @@ class Engine:
 
     async def keep_usage(self) -> None:
         """Write every model's figures down."""
-        changes = [
-            ModelUsage(
-                key=key,
-                metrics=figures.metrics,
-                access_count=figures.access_count,
-                last_accessed=figures.last_accessed,
-            )
-            for key, figures in self.registry.all_figures.items()
-            if figures.metrics is not None
-        ]
-        if changes:
-            await self._state.write(*changes)
+        if usage := self.registry.usage():
+            await self._state.write(*usage)
 
     async def _ask_scheduler(self, number: int, wish: m.Input) -> m.Admit | m.Done:
         if self._closing:
             raise ModelUnavailableError("Noa is shutting down.", retry_after_s=5)
-        future: asyncio.Future[m.Admit | m.Done] = asyncio.get_running_loop().create_future()
-        self._answers[number] = future
-        try:
-            self._submit(wish)
-            return await future
-        except asyncio.CancelledError:
-            self._release(number)
-            raise
-        finally:
-            self._answers.pop(number, None)
+        with self._callers.waiting(number) as answer:
+            try:
+                self._submit(wish)
+                return await answer
+            except asyncio.CancelledError:
+                self._release(number)
+                raise
 
     def _release(self, number: int) -> None:
-        self._leases.pop(number, None)
+        self._callers.left(number)
         if not self._closing:
             self._submit(m.Release(waiter=number))
 
@@ -374,9 +364,9 @@ class Engine:
             case m.Admit():
                 self._admit(effect)
             case m.Done():
-                self._answer(effect.waiter, effect)
+                self._callers.answer(effect.waiter, effect)
             case m.Refuse():
-                self._refuse(effect)
+                self._callers.refuse(effect.waiter, effect.error)
             case m.Publish():
                 self._publish(effect.type, effect.data)
             case m.Persist():
@@ -388,38 +378,25 @@ class Engine:
             case m.Stop():
                 self._launcher.stop(effect)
             case m.Cut():
-                self._cut(effect)
+                self._callers.cut(effect.waiters)
             case _:
                 raise AssertionError(f"an effect without an arm: {effect!r}")
 
     def _admit(self, effect: m.Admit) -> None:
         process = self._launcher.process(effect.key)
-        offer = self.registry.offer(effect.key)
-        self._leases[effect.waiter] = Lease(
-            effect.waiter,
-            effect.key,
-            effect.generation,
-            self._providers[offer.model.provider],
-            offer.model,
-            process.endpoint if process else None,
-            self._release,
+        offer = self.registry.last_offer(effect.key)
+        self._callers.admit(
+            Lease(
+                effect.waiter,
+                effect.key,
+                effect.generation,
+                self._providers[offer.model.provider],
+                offer.model,
+                process.endpoint if process else None,
+                self._release,
+            )
         )
-        self._answer(effect.waiter, effect)
-
-    def _answer(self, number: int, answer: m.Admit | m.Done) -> None:
-        future = self._answers.get(number)
-        if future is not None and not future.done():
-            future.set_result(answer)
-
-    def _refuse(self, effect: m.Refuse) -> None:
-        future = self._answers.get(effect.waiter)
-        if future is not None and not future.done():
-            future.set_exception(effect.error)
-
-    def _cut(self, effect: m.Cut) -> None:
-        for number in effect.waiters:
-            if lease := self._leases.get(number):
-                lease.cut()
+        self._callers.answer(effect.waiter, effect)
 
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
@@ -434,6 +411,8 @@ class Engine:
             if key in self.registry:
                 facts["model"] = self.registry.offer(key).model
             data = {**facts, **data}
+        if event_type == "model-switched":
+            data = {**data, "timestamp": datetime.now(UTC)}
         if event_type == "model-loaded" and isinstance(key, str):
             self._loaded_at[key] = datetime.now(UTC)
         self._events.publish(event_type, data)
@@ -444,6 +423,10 @@ class Engine:
         except AIProviderError as error:
             logger.warning("a change could not be written: %s", error.message)
             self._submit(m.PersistFailed(token=effect.token, error=error))
+        except Exception as fault:
+            logger.exception("a change could not be written")
+            sentence = f"The change could not be written, so it was not made: {fault}"
+            self._submit(m.PersistFailed(token=effect.token, error=StorageError(sentence)))
         else:
             self._submit(m.Persisted(token=effect.token))
 

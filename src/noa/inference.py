@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -164,16 +165,14 @@ class Serving:
         self._lease: Lease | None = None
         self._response: RawResponse | None = None
         self._usage: Usage | None = None
-        self._clock = asyncio.get_running_loop().time
-        self._asked_at = self._clock()
-        self._sent_at = self._asked_at
+        self._sent_at = time.perf_counter()
         self._first_at: float | None = None
         self._failure: AIProviderError | None = None
 
     async def __aenter__(self) -> Self:
         name = await self._engine.find(self._name)
         self._lease = await self._engine.acquire(name, wait_s=self._wait_s, within=self._within)
-        self._sent_at = self._clock()
+        self._sent_at = time.perf_counter()
         return self
 
     async def __aexit__(
@@ -268,12 +267,12 @@ class Serving:
         if isinstance(event, UsageReported):
             self._usage = event.usage
         elif self._first_at is None and isinstance(event, TextDelta | ThinkingDelta | ToolCallDelta):
-            self._first_at = self._clock()
+            self._first_at = time.perf_counter()
 
     def notice_chunk(self, response: RawResponse) -> None:
         """A piece of a raw answer has come."""
         if self._first_at is None and response.begun:
-            self._first_at = self._clock()
+            self._first_at = time.perf_counter()
 
     def notice_end(self, response: RawResponse) -> None:
         """A raw answer is whole."""
@@ -288,7 +287,9 @@ class Serving:
         lease = self.lease
         try:
             async with asyncio.timeout(None) as patience:
-                lease.on_cut = lambda: patience.reschedule(self._clock())
+                lease.on_cut = lambda: patience.reschedule(asyncio.get_running_loop().time())
+                if lease.is_cut:
+                    lease.on_cut()
                 return await work
         except TimeoutError:
             if lease.is_cut:
@@ -308,7 +309,7 @@ class Serving:
             operation=self._operation,
             streamed=self._streamed,
             success=failure is None and not cancelled,
-            latency_ms=(self._clock() - self._sent_at) * 1000,
+            latency_ms=(time.perf_counter() - self._sent_at) * 1000,
             ttft_ms=None if first_at is None else (first_at - self._sent_at) * 1000,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
@@ -344,6 +345,8 @@ class MeasuredResponse:
         lease = self._serving.lease
         closing: list[asyncio.Task[None]] = []
         lease.on_cut = lambda: closing.append(asyncio.ensure_future(self._response.aclose()))
+        if lease.is_cut:
+            lease.on_cut()
         try:
             async with aclosing(self._response.chunks()) as chunks:
                 async for chunk in chunks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 
 import msgspec
@@ -106,16 +107,16 @@ class Launcher:
             logger.error("starting or stopping %s failed unexpectedly", key, exc_info=error)
 
     async def _start(self, order: m.Start) -> None:
-        offer = self._registry.offer(order.key)
-        launch = self._launch if offer.locality is Locality.OWNED else self._verify
         try:
+            offer = self._registry.offer(order.key)
+            launch = self._launch if offer.locality is Locality.OWNED else self._verify
             size_bytes = await launch(order, offer)
         except AIProviderError as failure:
             self._report(m.StartFailed(key=order.key, generation=order.generation, error=failure))
         except Exception as fault:
             logger.exception("loading %s failed unexpectedly", order.key)
             sentence = f"{order.key} could not be loaded: {fault}. This is a fault of Noa's; its log says more."
-            surprise = ModelLoadError(sentence, provider=offer.model.provider)
+            surprise = ModelLoadError(sentence, provider=order.key.partition(":")[0])
             self._report(m.StartFailed(key=order.key, generation=order.generation, error=surprise))
         else:
             self._report(m.Started(key=order.key, generation=order.generation, size_bytes=size_bytes))
@@ -130,10 +131,12 @@ class Launcher:
     # Owned models.
 
     async def _launch(self, order: m.Start, offer: Offer) -> int | None:
-        began = asyncio.get_running_loop().time()
+        began = time.perf_counter()
 
         def progress(phase: str) -> None:
-            self._publish("model-loading", {"key": order.key, "phase": phase})
+            phase = phase.replace(" ", "-")
+            if phase != "starting":  # The scheduler said so when it ordered the start.
+                self._publish("model-loading", {"key": order.key, "phase": phase})
             if phase == "warming-up":
                 self._publish("model-warming-up", {"key": order.key})
 
@@ -183,13 +186,13 @@ class Launcher:
             return
         self._publish("model-loading", {"key": order.key, "phase": "warming-up"})
         self._publish("model-warming-up", {"key": order.key})
-        began = asyncio.get_running_loop().time()
+        began = time.perf_counter()
         hello = Message(role="user", parts=(TextPart(text="Say hello."),))
         await provider.complete(ChatRequest(messages=(hello,), max_tokens=1), offer.model.id)
         self._warmed_up(order.key, began)
 
     def _warmed_up(self, key: str, began: float) -> None:
-        duration_ms = (asyncio.get_running_loop().time() - began) * 1000
+        duration_ms = (time.perf_counter() - began) * 1000
         self._publish("model-warmed-up", {"key": key, "duration_ms": round(duration_ms, 1)})
 
 

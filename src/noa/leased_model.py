@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from types import TracebackType
+from types import AsyncGeneratorType, TracebackType
 from typing import Any
 
 import msgspec
@@ -65,6 +66,7 @@ class LeasedModel:
     def __init__(self, inference: Inference, lease: Lease) -> None:
         self._inference = inference
         self._lease = lease
+        self._streams: weakref.WeakSet[AsyncGenerator[object, None]] = weakref.WeakSet()
 
     @property
     def key(self) -> str:
@@ -82,16 +84,31 @@ class LeasedModel:
         async with self._serve("chat") as serving:
             return await serving.complete(request)
 
-    async def stream(self, messages: Messages, **parameters: Any) -> AsyncGenerator[str, None]:
+    def stream(self, messages: Messages, **parameters: Any) -> AsyncGenerator[str, None]:
         """Continue a conversation, as text that comes bit by bit."""
-        request = chat_request(messages, parameters)
+        stream = self._texts(chat_request(messages, parameters))
+        self._streams.add(stream)
+        return stream
+
+    def stream_events(self, messages: Messages, **parameters: Any) -> AsyncGenerator[ChatEvent, None]:
+        """Continue a conversation, as canonical events: text, reasoning, tool calls, usage."""
+        stream = self._events(chat_request(messages, parameters))
+        self._streams.add(stream)
+        return stream
+
+    async def end_streams(self) -> None:
+        """Close the streams that were opened and not read to their end."""
+        for stream in tuple(self._streams):
+            # One that another task is reading just now ends with that task.
+            if not (isinstance(stream, AsyncGeneratorType) and stream.ag_running):
+                await stream.aclose()
+
+    async def _texts(self, request: ChatRequest) -> AsyncGenerator[str, None]:
         async with self._serve("chat", streamed=True) as serving, aclosing(texts(serving, request)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def stream_events(self, messages: Messages, **parameters: Any) -> AsyncGenerator[ChatEvent, None]:
-        """Continue a conversation, as canonical events: text, reasoning, tool calls, usage."""
-        request = chat_request(messages, parameters)
+    async def _events(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         async with self._serve("chat", streamed=True) as serving, aclosing(serving.stream(request)) as events:
             async for event in events:
                 yield event
@@ -114,13 +131,19 @@ class ModelUse:
         self._wait_s = wait_s
         self._priority = priority
         self._lease: Lease | None = None
+        self._model: LeasedModel | None = None
 
     async def __aenter__(self) -> LeasedModel:
         self._lease = await self._inference.hold(self._name, wait_s=self._wait_s, priority=self._priority)
-        return LeasedModel(self._inference, self._lease)
+        self._model = LeasedModel(self._inference, self._lease)
+        return self._model
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lease is not None:
-            self._lease.release()
+        try:
+            if self._model is not None:
+                await self._model.end_streams()
+        finally:
+            if self._lease is not None:
+                self._lease.release()

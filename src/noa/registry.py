@@ -13,6 +13,7 @@ from noa.errors import ModelNotFoundError, ValidationError
 from noa.models import ModelCapability, ModelInfo, ModelStatus, PerformanceMetrics, RegistryEntry, model_key
 from noa.providers.protocol import Locality, Offer
 from noa.selection.aliases import Names, resolve
+from noa.state import ModelUsage
 
 #: Says where a model stands and, if it failed, why.
 StatusOf = Callable[[str], tuple[ModelStatus, str | None]]
@@ -39,6 +40,7 @@ class Registry:
     def __init__(self, status_of: StatusOf) -> None:
         self._status_of = status_of
         self._offers: dict[str, Offer] = {}
+        self._departed: dict[str, Offer] = {}
         self._registered_at: dict[str, datetime] = {}
         self._figures: dict[str, Figures] = {}
         self._keys_by_id: dict[str, list[str]] = {}
@@ -51,9 +53,10 @@ class Registry:
         before = set(self._keys_by_provider.get(provider, ()))
         fresh = {model_key(provider, offer.model.id): offer for offer in offers}
         for key in before - fresh.keys():
-            del self._offers[key]
+            self._departed[key] = self._offers.pop(key)
         for key, offer in fresh.items():
             self._offers[key] = offer
+            self._departed.pop(key, None)
             self._registered_at.setdefault(key, at)
         self._keys_by_provider[provider] = list(fresh)
         self._index_ids()
@@ -77,9 +80,24 @@ class Registry:
         figures = self._figures.get(key, Figures())
         self._figures[key] = msgspec.structs.replace(figures, access_count=figures.access_count + 1, last_accessed=at)
 
-    def put_figures(self, key: str, figures: Figures) -> None:
-        """Set what is remembered of a model's use."""
-        self._figures[key] = figures
+    def restore(self, usage: Iterable[ModelUsage]) -> None:
+        """Take over what was written of the models' use before a restart."""
+        for each in usage:
+            self._figures[each.key] = Figures(
+                metrics=each.metrics, access_count=each.access_count, last_accessed=each.last_accessed
+            )
+
+    def usage(self) -> list[ModelUsage]:
+        """What is to be written of the models' use."""
+        return [
+            ModelUsage(
+                key=key,
+                metrics=figures.metrics or PerformanceMetrics(),
+                access_count=figures.access_count,
+                last_accessed=figures.last_accessed,
+            )
+            for key, figures in self._figures.items()
+        ]
 
     def put_metrics(self, key: str, metrics: PerformanceMetrics) -> None:
         """Set a model's performance figures."""
@@ -112,6 +130,10 @@ class Registry:
             return self._offers[key]
         except KeyError:
             raise ModelNotFoundError(f"No provider offers “{key}” now. See what there is with: noa ls") from None
+
+    def last_offer(self, key: str) -> Offer:
+        """The same of a model that is in use, even if its provider does not list it any more."""
+        return self._departed[key] if key in self._departed else self.offer(key)
 
     def get(self, key: str) -> RegistryEntry | None:
         """One model, or ``None`` if it is unknown."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from typing import Final
 
 from noa.errors import AIProviderError, ConflictError
@@ -12,7 +13,6 @@ from noa.lifecycle.outbox import Outbox
 from noa.lifecycle.slots import RESIDENT, Slot
 from noa.lifecycle.states import Move
 from noa.models import LoadOptions, ModelStatus
-from noa.state import AliasPointed, Change, ModelDropped
 
 #: Backoff after a failed or crashed start: 1, 2, 4 … seconds, at most this.
 MAX_BACKOFF_S: Final = 60.0
@@ -22,13 +22,18 @@ CRASH_WINDOW_S: Final = 300.0
 
 
 class Fleet:
-    """Every slot, and those that take a place. ``now`` is set by the scheduler before each step."""
+    """Every slot, those that take a place, and those that come back by themselves.
+
+    ``kept`` is what the disk says of the models to load again after a restart. ``now`` is set before each step.
+    """
 
     def __init__(self, room: Room, outbox: Outbox) -> None:
         self.now = 0.0
         self.slots: dict[str, Slot] = {}
         self.resident: dict[str, Slot] = {}
         self.reviving: dict[str, Slot] = {}
+        self.kept: dict[str, LoadOptions] = {}
+        self._generations = itertools.count(1)
         self._room = room
         self._outbox = outbox
 
@@ -79,7 +84,7 @@ class Fleet:
             if slot.owned:
                 return False
         slot.move(Move.LOAD)
-        slot.generation += 1
+        slot.generation = next(self._generations)
         slot.options = options
         slot.loaded_since = self.now
         self.resident[slot.key] = slot
@@ -87,13 +92,18 @@ class Fleet:
         self._outbox.emit(m.Start(key=slot.key, generation=slot.generation, options=options))
         return True
 
+    def would_fit(self, newcomer: Slot, *, without: Slot) -> bool:
+        """Whether there would be room for one model if another left, and whoever may go went too."""
+        staying = [slot for slot in self.resident.values() if slot is not without]
+        return self._victims(staying, newcomer) is not None
+
     def _victims(self, residents: list[Slot], newcomer: Slot) -> tuple[str, ...] | None:
         return victims(map(_as_resident, residents), self._room, newcomer.size_bytes)
 
-    def loaded(self, slot: Slot, *, kept: bool) -> None:
+    def loaded(self, slot: Slot) -> None:
         """It serves from now on."""
         slot.move(Move.STARTED)
-        slot.kept = kept
+        slot.announced = True
         slot.failures = 0
         slot.error = None
         slot.revive = False
@@ -101,51 +111,59 @@ class Fleet:
         self._outbox.publish("model-loaded", key=slot.key, generation=slot.generation)
 
     def failed(self, slot: Slot, error: AIProviderError) -> None:
-        """It did not start. It may be asked for again after a while: 1, 2, 4 … seconds."""
+        """It did not start. It may be asked for again after a while; one that should have come back tries again."""
         slot.move(Move.START_FAILED)
-        del self.resident[slot.key]
+        self._vacate(slot)
         slot.failures += 1
         slot.error = error
-        slot.revive = False
         slot.cool_until = self.now + _backoff_s(slot.failures)
         self._outbox.publish("model-load-error", key=slot.key, error=error.message, code=error.code)
+        if slot.revive and not self._ended_too_often(slot):
+            self.reviving[slot.key] = slot
+        else:
+            slot.revive = False
+            slot.options = self.kept.get(slot.key, LoadOptions())
         self.forget_if_gone(slot)
 
     # Going.
 
-    def drain(self, slot: Slot, reason: str, deadline: float | None = None) -> None:
+    def drain(self, slot: Slot, reason: str) -> None:
         """Let it go once nobody uses it. A wish by hand outweighs the reason it drains for already."""
         if slot.status is not ModelStatus.DRAINING:
             slot.move(Move.DRAIN)
             slot.stop_reason = reason
         elif slot.unloaders and not slot.stopping:
             slot.stop_reason = reason
-        if deadline is not None:
-            slot.drain_deadline = deadline
 
     def resume(self, slot: Slot) -> None:
         """It stays after all."""
         slot.move(Move.RESUME)
-        slot.drain_deadline = None
         slot.stop_reason = ""
 
     def expire(self) -> None:
-        """End what is overdue: times to live, and drains that took too long."""
+        """Let go whose time to live is over."""
         for slot in list(self.resident.values()):
             if slot.expires_at is not None and slot.expires_at <= self.now:
                 self.drain(slot, "ttl")
-            elif slot.drain_deadline is not None and slot.drain_deadline <= self.now:
-                self._give_up_drain(slot)
 
-    def _give_up_drain(self, slot: Slot) -> None:
-        if slot.stopping or slot.committing or slot.idle:
-            return
+    def give_up_unloads(self) -> None:
+        """Refuse those who unload by hand what was in use for too long."""
+        for slot in list(self.resident.values()):
+            if slot.unloaders and not (slot.idle or slot.stopping or slot.committing):
+                self._give_up_unloads(slot)
+
+    def _give_up_unloads(self, slot: Slot) -> None:
+        overdue = [number for number, at in slot.unloaders.items() if at is not None and at <= self.now]
         busy = len(slot.serving) + len(slot.holds)
-        error = ConflictError(f"{slot.key} is still in use by {busy} requests or leases; it stays loaded.")
-        self.resume(slot)
-        self._refuse_unloaders(slot, error)
+        for number in overdue:
+            del slot.unloaders[number]
+            sentence = f"{slot.key} is still in use by {busy} requests or leases; it stays loaded."
+            self._outbox.refuse(number, ConflictError(sentence))
+        if not slot.unloaders:
+            self.resume(slot)
 
-    def _refuse_unloaders(self, slot: Slot, error: AIProviderError) -> None:
+    def refuse_unloaders(self, slot: Slot, error: AIProviderError) -> None:
+        """Tell whoever unloads it by hand that it stays."""
         for number in slot.unloaders:
             self._outbox.refuse(number, error)
         slot.unloaders.clear()
@@ -164,33 +182,8 @@ class Fleet:
             if slot.status is ModelStatus.DRAINING and slot.idle and not slot.stopping and not slot.committing:
                 yield slot
 
-    def stop(self, slot: Slot, moved: AliasPointed | None, then: Callable[[], None]) -> None:
-        """Stop a drained model. What somebody asked for by hand is written first; ``then`` applies ``moved``."""
-        changes: list[Change] = [ModelDropped(key=slot.key)] if slot.kept else []
-        if moved is not None:
-            changes.append(moved)
-        if not slot.unloaders or not changes:
-            if changes:
-                self._outbox.commit(changes)
-            self._order_stop(slot)
-            return
-        slot.committing = True
-        generation = slot.generation
-
-        def dropped(error: AIProviderError | None) -> None:
-            if slot.generation != generation or slot.status is not ModelStatus.DRAINING:
-                return
-            slot.committing = False
-            if error is not None:
-                self.resume(slot)
-                self._refuse_unloaders(slot, error)
-                return
-            then()
-            self._order_stop(slot)
-
-        self._outbox.commit(changes, dropped)
-
-    def _order_stop(self, slot: Slot) -> None:
+    def order_stop(self, slot: Slot) -> None:
+        """Have it stopped."""
         slot.stopping = True
         self._outbox.emit(m.Stop(key=slot.key, generation=slot.generation, reason=slot.stop_reason))
 
@@ -204,52 +197,58 @@ class Fleet:
         self._outbox.publish("model-unloaded", key=slot.key, reason=reason)
         self.forget_if_gone(slot)
 
-    def crashed(self, slot: Slot, error: AIProviderError) -> bool:
-        """It ended by itself. It comes back after 1, 2, 4 … s; says whether it crashed too often for that."""
-        wanted = slot.kept and not slot.unloaders
-        if slot.unloaders:
-            self._outbox.commit([ModelDropped(key=slot.key)])
+    def crashed(self, slot: Slot, error: AIProviderError, *, wanted: bool) -> None:
+        """It ended by itself. If it is ``wanted`` it comes back after 1, 2, 4 … s, unless it ended too often."""
         slot.move(Move.CRASHED)
         self._vacate(slot)
         slot.error = error
-        slot.crashes.append(self.now)
-        while slot.crashes[0] < self.now - CRASH_WINDOW_S:
-            slot.crashes.popleft()
-        slot.cool_until = self.now + _backoff_s(len(slot.crashes))
         self._outbox.publish("model-crashed", key=slot.key, error=error.message, code=error.code)
-        gave_up = len(slot.crashes) > MAX_CRASHES
-        slot.revive = not gave_up
-        if gave_up:
+        slot.revive = not self._ended_too_often(slot)
+        if not slot.revive:
             slot.move(Move.GAVE_UP)
-            slot.cool_until = self.now + MAX_BACKOFF_S
         elif wanted:
             self.reviving[slot.key] = slot
         self.forget_if_gone(slot)
+
+    def _ended_too_often(self, slot: Slot) -> bool:
+        """Count one more end, and cool down for as long as there were such ends lately."""
+        slot.crashes.append(self.now)
+        while slot.crashes[0] < self.now - CRASH_WINDOW_S:
+            slot.crashes.popleft()
+        gave_up = len(slot.crashes) > MAX_CRASHES
+        slot.cool_until = self.now + (MAX_BACKOFF_S if gave_up else _backoff_s(len(slot.crashes)))
         return gave_up
 
     def _vacate(self, slot: Slot) -> None:
         del self.resident[slot.key]
-        for number in slot.unloaders:
-            self._outbox.emit(m.Done(waiter=number, key=slot.key))
         slot.emptied()
 
     # Coming back.
 
+    def renounce(self, key: str) -> None:
+        """Somebody unloaded it by hand: it does not come back by itself, and forgets how it was loaded."""
+        self.reviving.pop(key, None)
+        if slot := self.slots.get(key):
+            slot.revive = False
+            slot.options = LoadOptions()
+
     def bring_back(self, slot: Slot) -> None:
         """Undo a drain, or load it again as it was."""
-        if slot.status is ModelStatus.DRAINING and not slot.stopping and not slot.unloaders and not slot.committing:
+        if slot.unloaders or slot.status in {ModelStatus.LOADING, ModelStatus.LOADED}:
+            return
+        if slot.status is ModelStatus.DRAINING and not slot.stopping:
             self.resume(slot)
-        elif slot.status is not ModelStatus.LOADED:
-            slot.revive = True
-            slot.cool_until = self.now
-            self.reviving[slot.key] = slot
+            return
+        slot.revive = True
+        slot.cool_until = self.now
+        self.reviving[slot.key] = slot
 
     def revive(self) -> None:
         """Start again what has cooled down."""
         for slot in list(self.reviving.values()):
             if slot.status is ModelStatus.DRAINING or (slot.status not in RESIDENT and slot.cool_until > self.now):
                 continue
-            if slot.status in RESIDENT or not slot.revive or self.begin_load(slot, slot.options):
+            if slot.status in RESIDENT or self.begin_load(slot, slot.options):
                 del self.reviving[slot.key]
 
 

@@ -38,9 +38,10 @@ class Gone(Input, frozen=True, kw_only=True):
 
 
 class Restored(Input, frozen=True, kw_only=True):
-    """Aliases as they were before a restart."""
+    """What was written before a restart: aliases, and the models to be loaded again with their options."""
 
     aliases: Mapping[str, str]
+    kept: Mapping[str, LoadOptions] = {}
 
 
 class Acquire(Input, frozen=True, kw_only=True):
@@ -74,7 +75,7 @@ class Load(Input, frozen=True, kw_only=True):
 
 
 class Unload(Input, frozen=True, kw_only=True):
-    """Somebody wants a model gone: when it is idle, or at once with ``force``. At ``deadline`` it is given up."""
+    """Somebody wants a model gone: when it is idle, which is given up at ``deadline``; or at once, with ``force``."""
 
     waiter: int
     key: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from noa.errors import ConflictError, ModelNotFoundError, ModelUnavailableError
-from noa.lifecycle.slots import Slot
+from noa.lifecycle.slots import RESIDENT, Slot
 from noa.models import ModelStatus
 
 
@@ -30,8 +30,10 @@ def cooling_down(slot: Slot, wait_s: float) -> ModelUnavailableError:
     return ModelUnavailableError(sentence, retry_after_s=wait_s)
 
 
-def too_late(key: str, slot: Slot | None) -> ModelUnavailableError:
+def too_late(key: str, slot: Slot | None, now: float) -> ModelUnavailableError:
     """The time to wait is over; what it waited for depends on where the model stands."""
+    if slot is not None and slot.status not in RESIDENT and slot.cool_until > now:
+        return cooling_down(slot, slot.cool_until - now)
     if slot is not None and slot.status is ModelStatus.LOADING:
         return ModelUnavailableError(f"{key} is still loading; try again.", retry_after_s=2)
     if slot is not None and slot.status is ModelStatus.LOADED:

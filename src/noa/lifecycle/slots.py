@@ -16,12 +16,15 @@ from noa.models import LoadOptions, ModelStatus
 RESIDENT = frozenset({ModelStatus.LOADING, ModelStatus.LOADED, ModelStatus.DRAINING})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """One model's life, as the scheduler keeps it. Nobody else changes it.
 
-    ``serving`` are the requests it serves, ``holds`` the leases on it. ``last_used`` is when the last of them ended.
-    ``committing`` means that a change of it is being written; ``stopping`` that ``Stop`` was ordered.
+    ``options`` are those it was loaded with, and is loaded with again on demand. ``serving`` are the requests it
+    serves, ``holds`` the leases on it; ``last_used`` is when the last of them ended. ``started`` says that it runs,
+    ``announced`` that others were told so, ``committing`` that a change of it is being written, ``stopping`` that
+    ``Stop`` was ordered. ``unloaders`` are those who unload it by hand, with their deadlines if they have one;
+    ``ended`` is why it ended by itself while such a change was being written.
     """
 
     key: str
@@ -35,13 +38,14 @@ class Slot:
     holds: set[int] = field(default_factory=set)
     last_used: float = 0.0
     loaded_since: float = 0.0
-    kept: bool = False
+    started: bool = False
+    announced: bool = False
     committing: bool = False
     stopping: bool = False
     gone: bool = False
     stop_reason: str = ""
-    drain_deadline: float | None = None
-    unloaders: list[int] = field(default_factory=list)
+    unloaders: dict[int, float | None] = field(default_factory=dict)
+    ended: AIProviderError | None = None
     error: AIProviderError | None = None
     failures: int = 0
     crashes: deque[float] = field(default_factory=deque)
@@ -61,7 +65,9 @@ class Slot:
     @property
     def has_place(self) -> bool:
         """Whether it can serve one more request."""
-        return self.concurrency is None or len(self.serving) < self.concurrency
+        if self.concurrency is None:
+            return True
+        return len(self.serving) < (self.options.slots or self.concurrency)
 
     @property
     def expires_at(self) -> float | None:
@@ -69,6 +75,10 @@ class Slot:
         if self.options.ttl_s is None or not self.evictable:
             return None
         return self.last_used + self.options.ttl_s
+
+    def is_used_by(self, number: int) -> bool:
+        """Whether this waiter has it now."""
+        return number in self.serving or number in self.holds
 
     def move(self, move: Move) -> None:
         """Change the status by the table."""
@@ -79,14 +89,18 @@ class Slot:
         self.serving.clear()
         self.holds.clear()
         self.unloaders.clear()
-        self.kept = self.committing = self.stopping = False
+        self.started = self.announced = self.committing = self.stopping = False
         self.stop_reason = ""
-        self.drain_deadline = None
+        self.ended = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiter:
-    """A wish that is not answered yet. ``key`` is set once it is bound to one model for good."""
+    """A wish that is not answered yet.
+
+    ``committing`` means that it is granted and being written: it is answered by that write alone. ``displaced`` is the
+    model that a switch drained to make room, and that comes back if the switch fails.
+    """
 
     wish: Acquire | Load | Switch
     order: int

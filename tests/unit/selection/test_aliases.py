@@ -1,0 +1,69 @@
+"""What a name means, and what is said of one that means nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from noa.errors import AIProviderError, ConfigurationError, ModelNotFoundError, ValidationError
+from noa.selection.aliases import Names, resolve
+
+NAMES = Names(
+    providers={"openai": "openai", "claude": "claude", "anthropic": "claude", "llama.cpp": "llama.cpp"},
+    configured={"openai", "llama.cpp"},
+    advice={"claude": "set ANTHROPIC_API_KEY.", "openai": "", "llama.cpp": ""},
+    keys={"openai:gpt-4", "openai:shared", "llama.cpp:shared", "llama.cpp:sub/tiny", "openai:ft:gpt:acme"},
+    keys_by_id={
+        "gpt-4": ["openai:gpt-4"],
+        "shared": ["openai:shared", "llama.cpp:shared"],
+        "sub/tiny": ["llama.cpp:sub/tiny"],
+        "ft:gpt:acme": ["openai:ft:gpt:acme"],
+    },
+    aliases={"current": "", "prod": ""},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        (None, "current"),
+        ("", "current"),
+        ("current", "current"),
+        ("prod", "prod"),
+        ("openai:gpt-4", "openai:gpt-4"),
+        ("openai/gpt-4", "openai:gpt-4"),
+        ("gpt-4", "openai:gpt-4"),
+        ("sub/tiny", "llama.cpp:sub/tiny"),
+        ("llama.cpp/sub/tiny", "llama.cpp:sub/tiny"),
+        ("ft:gpt:acme", "openai:ft:gpt:acme"),
+        ("openai/ft:gpt:acme", "openai:ft:gpt:acme"),
+    ],
+)
+def test_a_name_means_a_key_or_an_alias(name: str | None, means: str) -> None:
+    assert resolve(name, NAMES) == means
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("claude:opus", ConfigurationError, "set ANTHROPIC_API_KEY"),
+        ("anthropic/opus", ConfigurationError, "claude is not set up"),
+        ("openai:gpt-5", ModelNotFoundError, "did you mean openai:gpt-4?"),
+        ("gpt-44", ModelNotFoundError, "did you mean openai:gpt-4?"),
+        ("nowhere:gpt", ModelNotFoundError, "There is no model “nowhere:gpt”"),
+        ("zzz", ModelNotFoundError, "noa ls"),
+        ("shared", ValidationError, "llama.cpp:shared, openai:shared"),
+        ("openai:", ModelNotFoundError, "There is no model"),
+        (":gpt-4", ModelNotFoundError, "There is no model"),
+    ],
+)
+def test_what_a_name_lacks_is_said(name: str, kind: type[AIProviderError], words: str) -> None:
+    with pytest.raises(kind) as raised:
+        resolve(name, NAMES)
+    assert words in raised.value.message
+
+
+def test_the_provider_that_is_meant_is_blamed() -> None:
+    with pytest.raises(ModelNotFoundError) as raised:
+        resolve("openai:gpt-5", NAMES)
+    assert raised.value.provider == "openai"
+    assert raised.value.details == {"suggestions": ["openai:gpt-4"]}

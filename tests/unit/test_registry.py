@@ -1,0 +1,140 @@
+"""The registry holds what providers say, finds it again, and remembers figures across restarts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from noa.errors import ModelNotFoundError, ValidationError
+from noa.models import ModelCapability, ModelInfo, ModelStatus, PerformanceMetrics
+from noa.providers.protocol import Locality, Offer
+from noa.registry import Registry
+
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def offer(
+    model_id: str,
+    provider: str = "fake",
+    *,
+    window: int | None = None,
+    can: tuple[ModelCapability, ...] = (),
+    tags: object = (),
+) -> Offer:
+    return Offer(
+        model=ModelInfo(
+            id=model_id,
+            name=model_id.title(),
+            provider=provider,
+            context_window=window,
+            capabilities=can,
+            metadata={"tags": tags},
+        )
+    )
+
+
+def registry_with(*offers: Offer, status: ModelStatus = ModelStatus.AVAILABLE) -> Registry:
+    registry = Registry(lambda _key: (status, None))
+    for provider in {each.model.provider for each in offers}:
+        registry.merge(provider, [each for each in offers if each.model.provider == provider], THEN)
+    return registry
+
+
+def found(registry: Registry, **conditions: object) -> list[str]:
+    return sorted(entry.key for entry in registry.search(**conditions))  # type: ignore[arg-type]  # one table for all
+
+
+def test_a_merge_replaces_what_one_provider_offers_and_says_what_changed() -> None:
+    registry = registry_with(offer("a"), offer("b"), offer("c", "other"))
+    merged = registry.merge("fake", [offer("b"), offer("d")], LATER)
+    assert merged.added == ("fake:d",)
+    assert merged.removed == ("fake:a",)
+    assert sorted(registry) == ["fake:b", "fake:d", "other:c"]
+    assert "fake:a" not in registry
+    assert registry.get("fake:a") is None
+
+
+def test_the_moment_of_registration_outlives_later_discoveries() -> None:
+    registry = registry_with(offer("a"))
+    registry.merge("fake", [offer("a", window=10)], LATER)
+    entry = registry.get("fake:a")
+    assert entry is not None
+    assert entry.registered_at == THEN
+    assert entry.context_window == 10
+
+
+def test_a_model_that_is_in_use_is_known_though_its_provider_lists_it_no_longer() -> None:
+    registry = registry_with(offer("a"))
+    registry.merge("fake", [], LATER)
+    assert registry.last_offer("fake:a").model.id == "a"
+    with pytest.raises(ModelNotFoundError, match="fake:a"):
+        registry.offer("fake:a")
+    registry.merge("fake", [offer("a", window=5)], LATER)
+    assert registry.last_offer("fake:a").model.context_window == 5
+
+
+def test_a_provider_may_say_more_of_one_model_later() -> None:
+    registry = registry_with(offer("a"))
+    registry.amend("fake:a", offer("a", window=7).model)
+    assert registry.offer("fake:a").model.context_window == 7
+    registry.amend("fake:gone", offer("gone").model)
+    assert "fake:gone" not in registry
+
+
+def test_the_file_is_shown_of_owned_models_only() -> None:
+    remote = offer("far")
+    owned = Offer(model=ModelInfo(id="near", name="near", provider="fake"), locality=Locality.OWNED, path="near.gguf")
+    registry = registry_with(remote, owned)
+    entries = {entry.id: entry.file_path for entry in registry.models()}
+    assert entries == {"far": None, "near": "near.gguf"}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "keys"),
+    [
+        ({}, ["fake:big", "fake:small", "other:unknown"]),
+        ({"provider": "fake"}, ["fake:big", "fake:small"]),
+        ({"provider": "nobody"}, []),
+        ({"capability": ModelCapability.VISION}, ["fake:big"]),
+        ({"min_context_window": 1000}, ["fake:big"]),
+        ({"max_context_window": 1000}, ["fake:small"]),
+        ({"name_pattern": "^SM"}, ["fake:small"]),
+        ({"tags": ["fast"]}, ["fake:small"]),
+        ({"tags": ["fast", "dear"]}, []),
+        ({"status": ModelStatus.AVAILABLE, "provider": "other"}, ["other:unknown"]),
+        ({"status": ModelStatus.LOADED}, []),
+    ],
+)
+def test_a_search_finds_what_fits_every_condition(conditions: dict[str, object], keys: list[str]) -> None:
+    registry = registry_with(
+        offer("small", window=500, tags=["fast", "cheap"]),
+        offer("big", window=9000, can=(ModelCapability.VISION,), tags="fast"),
+        offer("unknown", "other"),
+    )
+    assert found(registry, **conditions) == keys
+
+
+def test_a_bad_pattern_is_the_callers_mistake() -> None:
+    with pytest.raises(ValidationError, match="no regular expression"):
+        registry_with(offer("a")).search(name_pattern="(")
+
+
+def test_figures_go_to_disk_and_back() -> None:
+    registry = registry_with(offer("a"))
+    registry.touch("fake:a", THEN)
+    registry.touch("fake:a", LATER)
+    registry.put_metrics("fake:a", PerformanceMetrics(total_inferences=2, average_latency=5.0))
+    other = registry_with(offer("a"))
+    other.restore(registry.usage())
+    entry = other.get("fake:a")
+    assert entry is not None
+    assert (entry.access_count, entry.last_accessed) == (2, LATER)
+    assert entry.performance_metrics == PerformanceMetrics(total_inferences=2, average_latency=5.0)
+
+
+def test_counts_are_by_provider_capability_and_status() -> None:
+    vision = (ModelCapability.VISION,)
+    registry = registry_with(offer("a", can=vision), offer("b", can=vision), offer("c", "other"))
+    assert registry.counts() == ({"fake": 2, "other": 1}, {"vision": 2}, {"available": 3})
