@@ -48,8 +48,8 @@ async def allocated(runtime: ChildRuntime, path: Path, shape: EngineShape) -> Al
         pass
 
     process = await runtime.start(spec, forget, lambda _phase: None)
+    await process.stop()  # Only then is everything that it wrote certain to be read.
     found = read_allocation(process.log_lines())
-    await process.stop()
     assert found is not None, "the engine said nothing of its memory"
     return found
 

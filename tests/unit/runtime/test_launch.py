@@ -38,7 +38,9 @@ def test_the_child_reads_its_arguments_as_they_were_meant() -> None:
 def test_a_users_server_is_told_the_same() -> None:
     spec = msgspec.structs.replace(SPEC, gpu_layers=0, embedding=True, cache_type="q8_0")
     launch = Launch(spec=spec, nonce="abc", socket_path="/run/abc.sock")
-    arguments = llama_server.engine_arguments(llama_server.parse(of_child(launch, Path("/bin/llama-server"))))
+    read = llama_server.parse(of_child(launch, Path("/bin/llama-server")))
+    assert read.binary is not None
+    arguments = llama_server.engine_arguments(read.binary, read)
     told = dict(itertools.pairwise(arguments))
     assert arguments[0] == "/bin/llama-server"
     assert (told["--model"], told["--host"], told["--alias"]) == ("/models/m.gguf", "/run/abc.sock", "m; rm -rf ~")
@@ -60,16 +62,26 @@ def test_a_users_server_is_told_the_same() -> None:
         ("--socket", "/" + "s" * llama_server.MAX_SOCKET_PATH),
         ("--cache-type", "q3_k"),
         ("--rpc", "somewhere"),
+        ("--alias", None),
     ],
 )
-def test_what_is_out_of_range_or_unknown_is_refused(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [*of_child(LAUNCH), flag, value]
+def test_what_is_out_of_range_or_unknown_is_refused(
+    flag: str, value: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*of_child(LAUNCH), flag, *([] if value is None else [value])]
     if value == str(1 << 24):
         arguments += ["--slots", "256"]
     with pytest.raises(SystemExit) as caught:
         llama_server.parse(arguments)
     assert caught.value.code == 2
-    assert capsys.readouterr().err
+    assert flag in capsys.readouterr().err or value == str(1 << 24)
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        llama_server.parse(["--alias", "m", "--embedding"])
+    assert caught.value.code == 2
+    assert "missing: model, socket, context_size, nonce, parent" in capsys.readouterr().err
 
 
 def test_no_secret_is_inherited() -> None:
