@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from noa.lifecycle.states import diagram
+
 ROOT = Path(__file__).parents[2]
 PYTHON_FILES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
 
@@ -159,3 +161,17 @@ def test_every_pin_has_its_hashes_and_no_address(file: str) -> None:
     assert len(entries) == len(pins(file))
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
     assert not re.search(r"://|^-", text, flags=re.MULTILINE)
+
+
+def test_the_documented_diagram_is_drawn_from_the_table() -> None:
+    assert diagram() in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_map_names_every_room() -> None:
+    rooms = {
+        path.name
+        for path in (ROOT / "src" / "noa").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    drawn = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert {room for room in rooms - {"version.py"} if room not in drawn} == set()
