@@ -17,12 +17,12 @@ test_stamp := $(VENV)/.test-$(call key,test)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check format lock clean
+.PHONY: help run test check nightly format lock clean bench-swap
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo 'PORT=… is where `make run` serves, PYTHON=… is what the environment is made with, VENV=… is where it stands,'
-	@echo 'ARGS=… goes to pytest in `make test`.'
+	@echo 'ARGS=… goes to pytest in `make test`, and to the benchmark in `make bench-swap`.'
 
 run: $(run_stamp) ## serve the demo model on http://localhost:3001, in the foreground
 	@exec $(bin)/noa demo --port $(PORT)
@@ -37,6 +37,12 @@ check: $(test_stamp) ## everything but the tests: seconds, no network once insta
 	$(bin)/lint-imports
 	$(bin)/pytest -q tests/style
 
+nightly: $(test_stamp) ## what takes too long for every change: storms, kills, soaks, random schedules, broken headers
+	$(bin)/pytest -m nightly $(ARGS)
+	$(bin)/pytest tests/simulation
+	PYTHONPATH=tests $(bin)/python -m simulation --seeds 20000
+	$(bin)/python tests/simulation/gguf_mutations.py --count 100000
+
 format: $(test_stamp) ## put the code into shape
 	$(bin)/ruff format .
 	$(bin)/ruff check --fix .
@@ -44,6 +50,9 @@ format: $(test_stamp) ## put the code into shape
 lock: $(test_stamp) ## pin the newest allowed versions, with hashes, in requirements/
 	$(lock) --upgrade -o requirements/run.txt
 	$(lock) --upgrade requirements/test.in --constraint requirements/run.txt -o requirements/test.txt
+
+bench-swap: $(run_stamp) ## what Noa adds to a model's start and to a switch, against the bare engine
+	$(bin)/python -m bench.swap $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

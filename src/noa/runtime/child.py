@@ -24,7 +24,8 @@ from noa.runtime.llama_server import MAX_SOCKET_PATH, ready_line
 from noa.runtime.predecessors import end_predecessors
 from noa.runtime.probe import Probe
 from noa.runtime.process import ChildProcess
-from noa.runtime.protocol import EngineProcess, EngineSpec, Journal, Progress
+from noa.runtime.protocol import EngineLog, EngineProcess, EngineSpec, Journal, Progress
+from noa.runtime.stderr import LastLogs
 from noa.state import ProcessGone, ProcessIntended, ProcessRecord
 
 #: A start that writes nothing and gets nowhere for this long is given up, in seconds. Duration has no limit.
@@ -67,6 +68,7 @@ class ChildRuntime:
         self._environment = child_environment(os.environ if environment is None else environment)
         self._folder: Path | None = None
         self._children: set[ChildProcess] = set()
+        self._logs = LastLogs()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -87,6 +89,10 @@ class ChildRuntime:
             raise
         child.loaded = True
         return child
+
+    def log(self, key: str) -> EngineLog | None:
+        """The log of the last process of a model, also of one that is loading, has failed or is gone."""
+        return self._logs.get(key)
 
     async def reap(self, left_behind: Sequence[ProcessRecord]) -> Sequence[ProcessRecord]:
         """End what a predecessor left running, recognised beyond doubt, and return the records that are settled."""
@@ -109,11 +115,12 @@ class ChildRuntime:
             ProcessIntended(key=spec.key, generation=spec.generation, nonce=nonce, socket_path=launch.socket_path)
         )
         try:
-            child = await self._run(launch, journal)
+            child = self._run(launch, journal)
         except BaseException:
             await journal(ProcessGone(nonce=nonce))
             raise
         self._children.add(child)
+        self._logs.keep(spec.key, child.log)
         child.settled.add_done_callback(lambda _: self._children.discard(child))
         try:
             await child.record()
@@ -122,13 +129,13 @@ class ChildRuntime:
             raise
         return child
 
-    async def _run(self, launch: Launch, journal: Journal) -> ChildProcess:
+    def _run(self, launch: Launch, journal: Journal) -> ChildProcess:
         key = launch.spec.key
         if self._closed:
             raise ModelUnavailableError(f"{key} was not started: the manager is shutting down.")
         arguments = command(launch, python=self._python, binary=self._binary, parent=os.getpid())
         try:
-            return await ChildProcess.spawn(launch, arguments, self._environment, journal, self._grace_s)
+            return ChildProcess.spawn(launch, arguments, self._environment, journal, self._grace_s)
         except OSError as error:
             raise ModelLoadError(
                 f"{key} could not be loaded: {arguments[0]} could not be run ({error.strerror});"
@@ -142,9 +149,8 @@ class ChildRuntime:
             loading = probe.until_healthy() if self._binary else child.ready(ready_line(child.nonce))
             await self._while_alive(child, self._unless_stalled(child, loading))
             progress("verifying")
-            await self._while_alive(child, probe.identify())
             progress("warming-up")
-            await self._while_alive(child, probe.answer_once())
+            await self._while_alive(child, probe.verify())
 
     async def _while_alive(self, child: ChildProcess, step: Coroutine[Any, Any, None]) -> None:
         """Take a step of the start. If the process ends meanwhile, its diagnosis is what went wrong."""

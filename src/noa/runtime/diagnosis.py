@@ -38,6 +38,10 @@ class Reason(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: Reasons for which a load may do better when there is more memory.
+WANT_OF_MEMORY = frozenset({Reason.OUT_OF_MEMORY, Reason.KILLED})
+
+
 class Diagnosis(NamedTuple):
     """A reason, the sentence that says it, and the engine's lines it rests on."""
 

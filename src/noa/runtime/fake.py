@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from noa.errors import AIProviderError, ModelUnavailableError
 from noa.models import Endpoint
-from noa.runtime.protocol import EngineSpec, Journal, ProcessExit, Progress
+from noa.runtime.protocol import EngineLog, EngineSpec, Journal, ProcessExit, Progress
+from noa.runtime.stderr import LastLogs, StderrTail
 from noa.state import ProcessGone, ProcessIntended, ProcessRecord, ProcessStarted
 
 
@@ -21,7 +22,8 @@ class FakeProcess:
         self.pid = pid
         self.nonce = f"{pid:016x}"
         self.endpoint = Endpoint(base_url="http://localhost/v1", socket_path=f"/nowhere/{self.nonce}.sock")
-        self.log = [f"loading {spec.path}"]
+        self.log = StderrTail()
+        self.log.feed(f"loading {spec.path}\n".encode())
         self._runtime = runtime
         self._journal = journal
         self._exited: asyncio.Future[ProcessExit] = asyncio.get_running_loop().create_future()
@@ -42,8 +44,8 @@ class FakeProcess:
         return self._runtime.memory.get(self.spec.key) if self.alive else None
 
     def log_lines(self) -> Sequence[str]:
-        """Whatever stands in ``log``."""
-        return tuple(self.log)
+        """Whatever the test fed to ``log``."""
+        return self.log.lines()
 
     def crash(self, code: int = -9, error: str | None = None) -> None:
         """End it without anybody having asked."""
@@ -67,6 +69,7 @@ class FakeProcess:
             await asyncio.shield(self._settled)
 
     def _gone(self, how: ProcessExit) -> None:
+        self.log.end()
         self._exited.set_result(how)
         self._settled = asyncio.ensure_future(self._write_down())
 
@@ -87,6 +90,7 @@ class FakeRuntime:
         self.stops: Counter[str] = Counter()
         self.memory: dict[str, int] = {}
         self.processes: list[FakeProcess] = []
+        self._logs = LastLogs()
         self.violations: list[str] = []
         self.reaped: list[ProcessRecord] = []
         self.most_live = 0
@@ -123,16 +127,16 @@ class FakeRuntime:
         process = FakeProcess(self, spec, next(self._pids), journal)
         progress("starting")
         self.processes.append(process)
+        self._logs.keep(spec.key, process.log)
         self.most_live = max(self.most_live, len(self.live()))
-        await journal(
-            ProcessIntended(
-                key=spec.key,
-                generation=spec.generation,
-                nonce=process.nonce,
-                socket_path=process.endpoint.socket_path or "",
-            )
+        intended = ProcessIntended(
+            key=spec.key,
+            generation=spec.generation,
+            nonce=process.nonce,
+            socket_path=process.endpoint.socket_path or "",
         )
         try:
+            await journal(intended)
             await journal(ProcessStarted(nonce=process.nonce, pid=process.pid, started_at=0.0))
             await self._load(process, progress)
         except BaseException:
@@ -162,6 +166,10 @@ class FakeRuntime:
         if (hold := self._stop_holds.get(key)) is not None:
             await asyncio.shield(hold)
             self._stop_holds.pop(key, None)
+
+    def log(self, key: str) -> EngineLog | None:
+        """The log of the last process of a model, also of one that is gone."""
+        return self._logs.get(key)
 
     async def reap(self, left_behind: Sequence[ProcessRecord]) -> Sequence[ProcessRecord]:
         """Settle every record and remember it in ``reaped``."""

@@ -72,6 +72,19 @@ class Probe:
                 pass  # It does not listen yet; whether it still lives is watched elsewhere.
             await asyncio.sleep(_POLL_S)
 
+    async def verify(self) -> None:
+        """Have it identify itself and answer once, both at the same time since the start of a model waits for it.
+
+        That it is another engine is told before that it does not answer.
+        """
+        answering = asyncio.ensure_future(self.answer_once())
+        try:
+            await self.identify()
+            await answering
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+
     async def identify(self) -> None:
         """Raise ``ModelLoadError`` unless the engine reports the file, the name and the slots it was started with."""
         async with self._session.get(f"{_ROOT}/props") as response:

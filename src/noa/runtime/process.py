@@ -7,9 +7,11 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import PIPE, Popen
+from typing import IO
 
 import psutil
 
@@ -26,15 +28,24 @@ logger = logging.getLogger(__name__)
 
 #: After the process is gone: how long its standard error may still be held open by somebody else, in seconds.
 _DRAIN_TIMEOUT_S = 1.0
-_STDOUT, _STDERR = 1, 2
 
 
-class _Pipes(asyncio.SubprocessProtocol):
-    """What comes from a process: the ready line, its log, and its end.
+class _Pipe(asyncio.Protocol):
+    """Reads what comes down one pipe of a process, and notices its end."""
 
-    Not asyncio's ``Process``: its ``wait`` returns only when everything that holds the pipes has let go of them, also
-    what the engine may have started itself.
-    """
+    def __init__(self, take: Callable[[bytes], None], end: Callable[[], None]) -> None:
+        self._take = take
+        self._end = end
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
+        self._end()
+
+
+class _Pipes:
+    """What comes from a process: the ready line, and its log."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -44,27 +55,38 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.heard = asyncio.Event()
         self.silent = asyncio.Event()
         self.drained = asyncio.Event()
-        self.ended = asyncio.Event()
         self._clock = loop.time
+        self._transports: Sequence[asyncio.ReadTransport] = ()
 
-    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        assert isinstance(data, bytes)
+    async def listen(self, process: Popen[bytes]) -> None:
+        self._transports = (
+            await _read(process.stderr, self._note, self.drained.set),
+            await _read(process.stdout, self._hear, self._end),
+        )
+
+    def close(self) -> None:
+        for transport in self._transports:
+            transport.close()
+
+    def _note(self, data: bytes) -> None:
         self.last_activity = self._clock()
-        if fd == _STDERR:
-            self.tail.feed(data)
-        else:
-            self.said = (self.said + data)[-MAX_LINE_BYTES:]
-            self.heard.set()
+        self.tail.feed(data)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
-        if fd == _STDERR:
-            self.drained.set()
-        elif fd == _STDOUT:
-            self.silent.set()
-            self.heard.set()
+    def _hear(self, data: bytes) -> None:
+        self.last_activity = self._clock()
+        self.said = (self.said + data)[-MAX_LINE_BYTES:]
+        self.heard.set()
 
-    def process_exited(self) -> None:
-        self.ended.set()
+    def _end(self) -> None:
+        self.silent.set()
+        self.heard.set()
+
+
+async def _read(
+    pipe: IO[bytes] | None, take: Callable[[bytes], None], end: Callable[[], None]
+) -> asyncio.ReadTransport:
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Pipe(take, end), pipe)
+    return transport
 
 
 class ChildProcess:
@@ -73,18 +95,16 @@ class ChildProcess:
     ``loaded`` is set by whoever proved that the engine serves; it decides how an exit is explained.
     """
 
-    def __init__(
-        self, transport: asyncio.SubprocessTransport, pipes: _Pipes, launch: Launch, journal: Journal, grace_s: float
-    ) -> None:
+    def __init__(self, process: Popen[bytes], launch: Launch, journal: Journal, grace_s: float) -> None:
         loop = asyncio.get_running_loop()
         self.spec: EngineSpec = launch.spec
         self.nonce = launch.nonce
         self.endpoint = Endpoint(base_url="http://localhost/v1", socket_path=launch.socket_path)
         self.loaded = False
         #: The process id, which is also that of its group.
-        self.pid = transport.get_pid()
-        self._transport = transport
-        self._pipes = pipes
+        self.pid = process.pid
+        self._process = process
+        self._pipes = _Pipes()
         self._journal = journal
         self._grace_s = grace_s
         self._stopping = False
@@ -96,17 +116,18 @@ class ChildProcess:
         self.settled = loop.create_task(self._watch())
 
     @classmethod
-    async def spawn(
+    def spawn(
         cls, launch: Launch, arguments: Sequence[str], environment: Mapping[str, str], journal: Journal, grace_s: float
     ) -> ChildProcess:
         """Start the process in a session, and so a group, of its own. Raises ``OSError`` if it cannot be run.
 
-        Standard output is the pipe for the ready line, standard input the sign that its manager lives.
+        Standard output is the pipe for the ready line, standard input the sign that its manager lives. Not by the
+        loop: uvloop copies the whole manager before it runs the program, which stops everything else for 6 ms.
         """
-        transport, pipes = await asyncio.get_running_loop().subprocess_exec(
-            _Pipes, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, start_new_session=True
+        process = Popen(  # noqa: S603  # A list of our own making, and no shell.
+            arguments, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, start_new_session=True
         )
-        return cls(transport, pipes, launch, journal, grace_s)
+        return cls(process, launch, journal, grace_s)
 
     @property
     def last_activity(self) -> float:
@@ -121,6 +142,11 @@ class ChildProcess:
     def memory_bytes(self) -> int | None:
         """Resident memory of the process and whatever it started, or ``None`` if it is gone."""
         return None if self._exited.done() else resident_bytes(self.pid)
+
+    @property
+    def log(self) -> StderrTail:
+        """What it writes to standard error."""
+        return self._pipes.tail
 
     def log_lines(self) -> Sequence[str]:
         """The last lines it wrote to standard error, oldest first."""
@@ -171,21 +197,27 @@ class ChildProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the whole group, unless its leader is reaped and its id may be somebody else's."""
-        if self._transport.get_returncode() is None:
+        if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     async def _watch(self) -> None:
         """Drain standard error until the process is gone, then tell what it died of."""
-        await self._pipes.ended.wait()
+        ended = _end_of(self._process)
+        await self._pipes.listen(self._process)
+        await ended.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # What it started itself ends with it; nearly always nothing.
+        code = self._process.wait()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._pipes.drained.wait(), _DRAIN_TIMEOUT_S)
-        self._transport.close()
+        self._pipes.close()
+        self._pipes.tail.end()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         with contextlib.suppress(OSError):
             Path(self.endpoint.socket_path or "").unlink(missing_ok=True)
-        self._exited.set_result(self._explain(self._transport.get_returncode() or 0))
+        self._exited.set_result(self._explain(code))
         await self._recorded.wait()
         try:
             await self._journal(ProcessGone(nonce=self.nonce))
@@ -198,3 +230,23 @@ class ChildProcess:
         spec = self.spec
         self._diagnosis = diagnose(self.log_lines(), code, key=spec.key, path=spec.path, loaded=self.loaded)
         return ProcessExit(code=code, expected=False, error=self._diagnosis.sentence)
+
+
+def _end_of(process: Popen[bytes]) -> asyncio.Event:
+    """Set when the process has ended. Where the system has ``waitid``, the reaping is left to the loop's own thread, so
+    that the id of the process cannot have become another's while a signal is sent.
+    """
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def wait() -> None:
+        if hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):  # Whoever this program belongs to has reaped it.
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            process.wait()
+        with contextlib.suppress(RuntimeError):  # The loop is closed, and nobody waits any more.
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, name=f"noa-engine-{process.pid}", daemon=True).start()
+    return ended

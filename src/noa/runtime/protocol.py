@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -45,6 +45,18 @@ class ProcessExit(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class EngineLog(Protocol):
+    """What a process wrote to standard error, which may be gone by now."""
+
+    def lines(self) -> Sequence[str]:
+        """The last lines, oldest first."""
+        ...
+
+    def follow(self, last: int | None = None) -> AsyncGenerator[str, None]:
+        """The last lines (so many at most), then each as it is written, until the process ends."""
+        ...
+
+
 class EngineProcess(Protocol):
     """A running engine of ours, proven to be it and to answer."""
 
@@ -80,6 +92,10 @@ class Runtime(Protocol):
 
         Raises ``ModelLoadError`` with what the engine said and what to do. Cancelling it ends the process.
         """
+        ...
+
+    def log(self, key: str) -> EngineLog | None:
+        """The log of the last process of a model, also of one that is loading, has failed or is gone."""
         ...
 
     async def reap(self, left_behind: Sequence[ProcessRecord]) -> Sequence[ProcessRecord]:

@@ -313,6 +313,19 @@ async def test_a_talkative_engine_neither_blocks_nor_fills_memory(
     assert any("line 99999" in line for line in lines)
 
 
+async def test_what_an_engine_wrote_can_be_read_when_it_is_gone(
+    runtime_of: Callable[..., ChildRuntime], spec: EngineSpec, journal: Journal
+) -> None:
+    runtime = runtime_of("out-of-memory")
+    assert runtime.log(spec.key) is None
+    with pytest.raises(ModelLoadError):
+        await runtime.start(spec, journal, silent)
+    log = runtime.log(spec.key)
+    assert log is not None
+    assert any("insufficient memory" in line for line in log.lines())
+    assert [line async for line in log.follow()] == list(log.lines())
+
+
 async def test_an_embedding_model_is_asked_to_embed(
     runtime_of: Callable[..., ChildRuntime], spec: EngineSpec, journal: Journal
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from noa.errors import ModelLoadError
 from noa.runtime import llama_server
-from noa.runtime.launch import Launch, child_environment, command, require_weights
+from noa.runtime.launch import ALLOCATION, Launch, child_environment, command, require_weights
 from noa.runtime.protocol import EngineSpec
 
 SPEC = EngineSpec(
@@ -87,7 +87,7 @@ def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_secret_is_inherited() -> None:
     environment = {"PATH": "/bin", "GGML_VK_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "1"}
     secrets = {"OPENAI_API_KEY": "k", "NOA_API_KEY": "k", "LLAMA_ARG_HOST": "0.0.0.0", "PYTHONSTARTUP": "/x"}
-    assert child_environment(environment | secrets) == environment
+    assert child_environment(environment | secrets) == environment | ALLOCATION
 
 
 def test_a_symlink_keeps_its_name(tmp_path: Path) -> None:
