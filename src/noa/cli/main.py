@@ -37,6 +37,13 @@ COMMANDS: Mapping[str, Row] = {
     "switch": Row("noa.cli.models:switch", "Make a model the one in use; no request fails for it."),
     "current": Row("noa.cli.models:current", "Show the model in use."),
     "chat": Row("noa.cli.chat:chat", "Talk to a model."),
+    "show": Row(
+        "noa.cli.show:show",
+        "Show what is known of a model: what it can do, how it is doing, and the end of its log.",
+    ),
+    "alias": Row("noa.cli.aliases:alias", "Manage names that follow a model: prod, fast, whatever you like."),
+    "events": Row("noa.cli.events:events", "Show what happens in the server, as it happens."),
+    "logs": Row("noa.cli.logs:logs", "Show the last lines of a local model's process."),
     "version": Row("noa.cli.version:version", "Show the version of Noa."),
 }
 ALIASES: Mapping[str, str] = {"list": "ls", "stop": "unload"}

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -22,9 +23,10 @@ from noa.cli.terminal import (
     time_since,
     time_span,
 )
-from noa.client import Acknowledgement, CurrentModel, LoadedModels, ModelList, NoaClient, SwitchAcknowledgement
+from noa.client import NoaClient
+from noa.client_answers import Acknowledgement, CurrentModel, LoadedModels, ModelList, SwitchAcknowledgement
 from noa.errors import ModelNotLoadedError
-from noa.models import ActiveModel, ModelCapability, ModelStatus, RegistryEntry
+from noa.models import ActiveModel, CacheType, LoadOptions, LoadPlan, ModelCapability, ModelStatus, RegistryEntry
 
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -72,6 +74,10 @@ def ls(
         show_table(("KEY", "STATUS", "CONTEXT", "SIZE", "CAPABILITIES"), rows)
     elif provider or capability or chosen:
         note("No model matches.")
+    elif problems := ask(problems_of):
+        note("No model is known, because not every provider could be asked:")
+        for problem in problems:
+            note(f"  {problem}")
     else:
         note("No model is known yet. Get one with “noa pull”, or set a provider's key (as OPENAI_API_KEY) and restart.")
 
@@ -120,16 +126,35 @@ def current(as_json: bool) -> None:
 @click.option("--ttl", type=Duration(), help="Unload it when it was idle for so long (90s, 10m, 2h).")
 @click.option("--pin", is_flag=True, help="Never evict it to make room.")
 @click.option("--priority", type=int, default=0, help="Before waiting loads of a lower priority.")
+@click.option("--context-size", type=click.IntRange(64), help="The context of a local model, in tokens per slot.")
+@click.option("--slots", type=click.IntRange(1), help="How many requests a local model serves at once.")
+@click.option("--threads", type=click.IntRange(1), help="How many CPU threads a local model computes with.")
+@click.option("--cache-type", type=click.Choice(CacheType), help="What its cache is made of; q8_0 takes half of f16.")
 @click.option("--wait/--no-wait", default=True, help="Wait until it serves (the default), or only start the load.")
+@click.option("--plan", is_flag=True, help="Load nothing; say what it would take, and which models would have to go.")
 @json_option
-def load(key: str, warmup: bool, ttl: float | None, pin: bool, priority: int, wait: bool, as_json: bool) -> None:
+def load(
+    key: str,
+    warmup: bool,
+    ttl: float | None,
+    pin: bool,
+    priority: int,
+    wait: bool,
+    plan: bool,
+    as_json: bool,
+    **shape: Any,
+) -> None:
     """Load a model and wait until it serves.
 
     Progress is on stderr. The load goes on when this command is interrupted. If it fails, the exit code is 6.
     """
+    options = LoadOptions(**shape)
+    if plan:
+        show_plan(ask(lambda client: client.plan_load(key, options)), as_json)
+        return
 
     async def work(client: NoaClient) -> Acknowledgement:
-        request = client.load(key, warmup=warmup, ttl_s=ttl, pin=pin, priority=priority, wait=wait)
+        request = client.load(key, warmup=warmup, ttl_s=ttl, pin=pin, priority=priority, options=options, wait=wait)
         if not wait:
             return await request
         async with phases_shown(client, key):
@@ -150,8 +175,9 @@ def unload(key: str, force: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("key")
 @click.option("--reason", help="Kept in the history of switches.")
+@click.option("--expected", metavar="KEY", help="Only if this model is in use now; otherwise the exit code is 1.")
 @json_option
-def switch(key: str, reason: str | None, as_json: bool) -> None:
+def switch(key: str, reason: str | None, expected: str | None, as_json: bool) -> None:
     """Make a model the one in use; no request fails for it.
 
     It is loaded first if it must be; until it serves, the one before stays in use.
@@ -159,9 +185,15 @@ def switch(key: str, reason: str | None, as_json: bool) -> None:
 
     async def work(client: NoaClient) -> SwitchAcknowledgement:
         async with phases_shown(client, key):
-            return await client.switch(key, reason=reason)
+            return await client.switch(key, reason=reason, expected=expected)
 
     acknowledge(ask(work), as_json)
+
+
+async def problems_of(client: NoaClient) -> Sequence[str]:
+    """Why providers could not be asked for their models, a sentence each."""
+    problems = (await client.health()).get("problems")
+    return [str(problem) for problem in problems] if isinstance(problems, list) else []
 
 
 def acknowledge(answer: Acknowledgement | SwitchAcknowledgement, as_json: bool) -> None:
@@ -170,6 +202,26 @@ def acknowledge(answer: Acknowledgement | SwitchAcknowledgement, as_json: bool) 
         show_json(answer)
     else:
         click.echo(printable(answer.message))
+
+
+def show_plan(plan: LoadPlan, as_json: bool) -> None:
+    """Show what a load would take."""
+    if as_json:
+        show_json(plan)
+        return
+    columns = ("KEY", "FITS", "NEEDS", "BASIS", "USED", "BUDGET", "THREADS", "EVICTS", "WAITS FOR")
+    row = (
+        plan.key,
+        "yes" if plan.fits else "no",
+        byte_size(plan.needed_bytes),
+        plan.basis or UNKNOWN,
+        byte_size(plan.used_bytes),
+        byte_size(plan.budget_bytes),
+        UNKNOWN if plan.threads is None else str(plan.threads),
+        ", ".join(plan.evicts) or UNKNOWN,
+        ", ".join(plan.waits_for) or UNKNOWN,
+    )
+    show_table(columns, [row])
 
 
 def entry_row(entry: RegistryEntry, current_key: str | None) -> Sequence[str]:

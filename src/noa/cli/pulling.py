@@ -12,7 +12,7 @@ from noa.cli.progress import ByteBar
 from noa.cli.terminal import json_option, note, printable, show_json
 from noa.client import ServerUnreachableError
 from noa.config import ConfigurationManager
-from noa.errors import ValidationError
+from noa.errors import ModelLoadError, ValidationError
 from noa.models import ProviderType, Value, model_key
 from noa.weights import DEMO_SOURCE, fetch
 
@@ -51,10 +51,16 @@ def pull(source: str, as_json: bool) -> None:
 
 
 def fetch_shown(source: str, folder: Path) -> Path:
-    """Fetch weights into a folder, with a bar on stderr, and return the file's path."""
+    """Fetch weights into a folder, with a bar on stderr, and return the file's path.
+
+    Weights that do not come are no failed load, whose exit code is for models that do not start: this exits with 1.
+    """
     shown = source.partition("?")[0]  # what follows may hold a token
-    with ByteBar(f"fetching {shown}") as bar:
-        return asyncio.run(fetch(source, folder, bar.advance))
+    try:
+        with ByteBar(f"fetching {shown}") as bar:
+            return asyncio.run(fetch(source, folder, bar.advance))
+    except ModelLoadError as error:
+        raise click.ClickException(printable(error.message)) from error
 
 
 async def _announce() -> bool:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
 
 from noa.cli.pulling import fetch_shown
-from noa.cli.terminal import json_option, show_json
+from noa.cli.terminal import json_option, note, show_json
+from noa.client import NoaClient, ServerUnreachableError
 from noa.config import Configuration, ConfigurationManager
+from noa.errors import AIProviderError, ConfigurationError
 from noa.manager import ModelManager
 from noa.models import ProviderType, Value, model_key
+from noa.server.app import Preparation
 from noa.server.app import serve as serve_until_stopped
 from noa.weights import DEMO_MODEL_ID, DEMO_SOURCE
+
+#: How long whoever holds our port may take to say whether it is Noa, in seconds.
+IDENTIFY_TIMEOUT_S = 2.0
 
 DEMO_KEY = model_key(ProviderType.LLAMA_CPP, DEMO_MODEL_ID)
 
@@ -43,7 +50,7 @@ def serve(ctx: click.Context, host: str | None, port: int | None, config: Path |
     NOA_API_KEY is set, which is then the key its callers must send.
     """
     configuration = configured(config).with_arguments(host=host, port=port)
-    ctx.exit(serve_until_stopped(configuration, on_ready=lambda url: announce(url, configuration, as_json)))
+    ctx.exit(run(configuration, as_json))
 
 
 @click.command()
@@ -58,11 +65,46 @@ def demo(ctx: click.Context, host: str | None, port: int | None, as_json: bool) 
     """
     configuration = configured(None).with_arguments(host=host, port=port)
     fetch_shown(DEMO_SOURCE, configuration.models_dir)
-    ctx.exit(
-        serve_until_stopped(
-            configuration, prepare=use_demo_model, on_ready=lambda url: announce(url, configuration, as_json)
+    ctx.exit(run(configuration, as_json, use_demo_model))
+
+
+def run(configuration: Configuration, as_json: bool, prepare: Preparation | None = None) -> int:
+    """Serve until stopped and return the exit code. Raises ``ConfigurationError`` for what keeps it from starting."""
+    check_folders(configuration)
+    try:
+        return serve_until_stopped(
+            configuration, prepare=prepare, on_ready=lambda url: announce(url, configuration, as_json)
         )
-    )
+    except ConfigurationError as error:
+        url = configuration.evolve(server_url=None).url
+        if "port" not in error.details or not asyncio.run(is_noa(url, configuration)):
+            raise
+        raise ConfigurationError(
+            f"Noa itself already runs at {url}; use that one, or give this one another port with --port.",
+            details=error.details,
+        ) from error
+
+
+def check_folders(configuration: Configuration) -> None:
+    """Refuse a model folder that cannot be one, and tell which of the further folders are not there."""
+    own = configuration.models_dir
+    if own.exists() and not own.is_dir():
+        raise ConfigurationError(f"{own} is where models are kept, but it is no folder; move it away, or set NOA_HOME.")
+    for folder in configuration.extra_model_folders:
+        if not folder.is_dir():
+            note(f"Warning: the model folder {folder} (NOA_MODELS, or models.folders) does not exist.")
+
+
+async def is_noa(url: str, configuration: Configuration) -> bool:
+    """Whether it is a Noa that answers there. One that refuses us in Noa's way is one too."""
+    key = configuration.api_key.reveal() if configuration.api_key is not None else None
+    async with NoaClient(url, key, query_timeout_s=IDENTIFY_TIMEOUT_S) as client:
+        try:
+            return "knownModels" in await client.health()
+        except ServerUnreachableError:
+            return False
+        except AIProviderError as error:
+            return error.code in {"AUTHENTICATION_ERROR", "HOST_NOT_ALLOWED"}
 
 
 def configured(path: Path | None) -> Configuration:

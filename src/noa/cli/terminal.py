@@ -63,6 +63,13 @@ def show_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
+def show_json_line(value: object) -> None:
+    """Print a value as JSON on a line of its own, for what goes on."""
+    import msgspec  # as above
+
+    click.echo(msgspec.json.encode(value))
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout.
 

@@ -12,12 +12,14 @@ import msgspec
 import platformdirs
 
 from noa.config.address import checked_base_url
+from noa.config.memory_budget import DEFAULT_MEMORY_BUDGET, budget_bytes
 from noa.config.noa_yaml import read_file
 from noa.config.provider import ProviderConfig
 from noa.config.secret import Secret
 from noa.config.settings import Settings, Tree, checked
 from noa.config.variables import Variables, lay_over
 from noa.errors import ConfigurationError
+from noa.models import CacheType
 from noa.presets import canonical_provider
 
 FILE_NAME = "noa.yaml"
@@ -30,6 +32,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     ``persistence_path`` is the path that was asked for (see ``state_path``); ``extra_model_folders`` are searched after
     ``models_dir``. ``host`` and ``port`` are where the server listens (``localhost`` means both loopbacks, port 0 a
     free one), ``api_key`` is what its callers must send, and ``server_url`` is where clients were told to find it.
+    ``memory_budget`` is what local models may take together, as ``"8GiB"``, ``"80%"`` or a number of bytes.
     ``context_size`` is in tokens per slot; ``threads`` is per model, ``None`` to divide them up. ``ollama_host`` and
     ``hf_home`` are as the variables of those programs say.
 
@@ -41,6 +44,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderConfig, ...] = (ProviderConfig(type="llama.cpp"),)
     default_provider: str | None = None
     max_loaded_models: int = 10
+    memory_budget: str | int = DEFAULT_MEMORY_BUDGET
     auto_load_default: bool = True
     enable_performance_tracking: bool = True
     enable_auto_switch: bool = False
@@ -57,6 +61,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     context_size: int = 4096
     slots: int = 1
     threads: int | None = None
+    cache_type: CacheType = CacheType.F16
     ollama_host: str | None = None
     hf_home: Path | None = None
 
@@ -69,6 +74,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if not valid:
                 raise ConfigurationError(f"{name} {what}.")
+        self.memory_budget_bytes(total_bytes=1)
 
     @classmethod
     def from_environment(
@@ -111,6 +117,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         if self.default_provider is not None:
             return self.provider_config(self.default_provider)
         return next((provider for provider in self.providers if provider.is_set_up), None)
+
+    def memory_budget_bytes(self, total_bytes: int) -> int:
+        """What local models may take together where there are ``total_bytes`` of memory."""
+        try:
+            return budget_bytes(self.memory_budget, total_bytes)
+        except ValueError as error:
+            raise ConfigurationError(f"memory_budget {error}.") from None
 
     @property
     def models_dir(self) -> Path:
@@ -209,7 +222,10 @@ def _load(path: Path | None, variables: Variables, folder: Path) -> dict[str, An
     if settings.engine.llama_server is not None:
         program = settings.engine.llama_server
         found = shutil.which(program, path=variables.value("PATH")) if Path(program).name == program else None
-        values["llama_server"] = Path(found) if found else located(program, "$.engine.llamaServer")
+        engine = Path(found) if found else located(program, "$.engine.llamaServer")
+        if not (engine.is_file() and os.access(engine, os.X_OK)):
+            raise tree.origin("$.engine.llamaServer").error(f"must be a program that can be run; {engine} is none")
+        values["llama_server"] = engine
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -219,6 +235,7 @@ def _plain_fields(settings: Settings) -> dict[str, Any]:
     return {
         "default_provider": (canonical_provider(default) or default) if default is not None else None,
         "max_loaded_models": settings.models.max_loaded,
+        "memory_budget": settings.models.memory_budget,
         "auto_load_default": settings.models.auto_load_default,
         "enable_performance_tracking": settings.models.performance_tracking,
         "enable_auto_switch": settings.models.auto_switch,
@@ -231,6 +248,7 @@ def _plain_fields(settings: Settings) -> dict[str, Any]:
         "context_size": settings.engine.context_size,
         "slots": settings.engine.slots,
         "threads": settings.engine.threads,
+        "cache_type": settings.engine.cache_type,
     }
 
 

@@ -15,8 +15,10 @@ import msgspec
 from msgspec import Meta, field
 
 from noa.config.address import checked_base_url
+from noa.config.memory_budget import budget_bytes
 from noa.config.secret import Secret
 from noa.errors import ConfigurationError
+from noa.models import CacheType
 from noa.presets import KNOWN_PROVIDERS, canonical_provider
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -65,6 +67,10 @@ class ModelSettings(_Section, frozen=True, kw_only=True):
     max_loaded: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)] | None, Meta(description="How many models are loaded at once at most.")
     ] = None
+    memory_budget: Annotated[
+        int | str | None,
+        Meta(description="How much memory local models take at most together: 8GiB, a number of bytes, or 80%."),
+    ] = None
     auto_load_default: Annotated[
         bool | None, Meta(description="Whether the default provider's default model is loaded at start.")
     ] = None
@@ -112,6 +118,9 @@ class EngineSettings(_Section, frozen=True, kw_only=True):
     ] = None
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None, Meta(description="CPU threads per model; divided up unless given.")
+    ] = None
+    cache_type: Annotated[
+        CacheType | None, Meta(description="What a model's cache is made of; q8_0 takes half of f16, q4_0 a quarter.")
     ] = None
 
 
@@ -184,6 +193,8 @@ def checked(tree: Tree) -> Settings:
         if name in seen:
             raise origin.error(f"is a second provider “{name}”; give it a name of its own")
         seen[name] = origin
+    if settings.models.memory_budget is not None:
+        _check_budget(settings.models.memory_budget, tree.origin("$.models.memoryBudget"))
     if settings.default_provider is not None:
         _check_default(settings.default_provider, seen, tree.origin("$.defaultProvider"))
     return settings
@@ -232,6 +243,13 @@ def _check_provider(provider: ProviderSettings, path: str, tree: Tree) -> None:
             checked_base_url(provider.base_url)
         except ValueError as error:
             raise tree.origin(f"{path}.baseURL").error(str(error)) from None
+
+
+def _check_budget(budget: int | str, origin: Origin) -> None:
+    try:
+        budget_bytes(budget, total_bytes=1)
+    except ValueError as error:
+        raise origin.error(str(error)) from None
 
 
 def _check_default(name: str, configured: dict[str, Origin], origin: Origin) -> None:

@@ -133,6 +133,7 @@ class _Row(NamedTuple):
 _ROWS = (
     _Row("defaultProvider", stems=("DEFAULT_PROVIDER",)),
     _Row("models.maxLoaded", bare=("MODEL_MANAGER_MAX_LOADED",)),
+    _Row("models.memoryBudget", own=("NOA_MEMORY_BUDGET",)),
     _Row("models.autoLoadDefault", bare=("MODEL_MANAGER_AUTO_LOAD_DEFAULT",), read=_flag),
     _Row("models.performanceTracking", bare=("MODEL_MANAGER_ENABLE_PERFORMANCE_TRACKING",), read=_flag),
     _Row("models.folders", own=("NOA_MODELS",), read=_folders),

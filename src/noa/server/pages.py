@@ -40,6 +40,11 @@ def is_page(path: str) -> bool:
     return path in _FILES
 
 
+def challenge(method: str, path: str) -> bytes | None:
+    """How a browser is told to ask its person for the key (RFC 7617); ``None`` where nobody looks at a page."""
+    return b'Basic realm="Noa"' if method in ("GET", "HEAD") and is_page(path) else None
+
+
 async def show(exchange: Exchange, path: str) -> None:
     """Answer with a page or a part of one."""
     package, file, content_type = _FILES[path]

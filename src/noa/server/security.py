@@ -3,10 +3,14 @@
 A page in the user's browser must not reach a server on loopback: neither by a host name of its own that resolves to
 127.0.0.1 (DNS rebinding, hence the check of ``Host``), nor by a plain form (hence the check of ``Origin``). Where a key
 is set, every path but liveness asks for it; the path judged is the one that is routed, never one rebuilt from headers.
+People at a browser give it as the password of HTTP Basic (RFC 7617), with any user name; a browser then adds it by
+itself, also to what other sites make it send, so what it opens is held to our own pages.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 import re
@@ -24,6 +28,7 @@ LIVENESS_PATH: Final = "/api/v1/status/live"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -61,10 +66,14 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
             )
         if method not in SAFE_METHODS and (origin := headers.get(b"origin")) is not None:
             self._check_browser(origin.decode("latin-1"), headers)
-        if path != LIVENESS_PATH and not self.admits(headers):
+        if path == LIVENESS_PATH or self.admits(headers):
+            return
+        if not self._admits_browser(headers):
             raise AuthenticationError(
                 "This server asks for its key (NOA_API_KEY): send it as “Authorization: Bearer …” or “x-api-key”."
             )
+        if method not in SAFE_METHODS:
+            _check_own_page(headers)
 
     def answers_to(self, host: str) -> bool:
         """Whether a Host header is well formed and names us."""
@@ -72,13 +81,24 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         return match is not None and (self.hosts is None or bare_host(match[1]) in self.hosts)
 
     def admits(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the headers hold the key, if one is asked for."""
+        """Whether the headers hold the key where only a program puts it, if one is asked for."""
         if self.api_key is None:
             return True
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         bearer = token.strip() if scheme.lower() == b"bearer" else b""
         given = (bearer, headers.get(b"x-api-key", b""))
         return any(hmac.compare_digest(each, self.api_key) for each in given)
+
+    def _admits_browser(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the headers hold the key as the password of HTTP Basic."""
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+        if self.api_key is None or scheme.lower() != b"basic":
+            return False
+        try:
+            _, colon, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+        except binascii.Error:
+            return False
+        return bool(colon) and hmac.compare_digest(password, self.api_key)
 
     def _check_browser(self, origin: str, headers: Mapping[bytes, bytes]) -> None:
         if not self.answers_to(_host_of(origin)):
@@ -87,8 +107,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
                 "If it should be, list its host under server.allowedHosts (NOA_ALLOWED_HOSTS)."
             )
         has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if has_body and media_type != b"application/json":
+        if has_body and not _is_json(headers):
             raise ValidationError("The body of a request from a browser must be of Content-Type application/json.")
 
 
@@ -99,6 +118,37 @@ def check_exposure(configuration: Configuration) -> None:
             f"Anybody on the network could use the models if Noa listened on {configuration.host} without a key. "
             "Set NOA_API_KEY to the key its callers must send, or leave --host out."
         )
+
+
+def _check_own_page(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a change by credentials that a browser adds by itself, unless a page of this very server asked for it.
+
+    Without an ``Origin`` it is no page's script; then the type that no form can have tells it from a form.
+    """
+    origin = headers.get(b"origin")
+    if origin is None:
+        if not _is_json(headers):
+            raise ValidationError(
+                "A change by HTTP Basic must be of Content-Type application/json; "
+                "or send the key as “Authorization: Bearer …”."
+            )
+    elif not _is_same_origin(origin.decode("latin-1"), headers.get(b"host", b"").decode("latin-1")):
+        raise HostNotAllowedError(
+            "A page of another site may not change anything here by HTTP Basic; its Origin header is not this "
+            "server's. Send the key as “Authorization: Bearer …” instead."
+        )
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page is of the host and port that were asked. A proxy may have taken TLS off, so schemes may differ."""
+    scheme = origin.partition(":")[0].lower()
+    default = _DEFAULT_PORTS.get(scheme, "")
+    own = _host_of(origin).lower().removesuffix(default)
+    return bool(own) and own == host.lower().removesuffix(default)
 
 
 def is_loopback(host: str) -> bool:

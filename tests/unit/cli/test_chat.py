@@ -163,7 +163,7 @@ def test_a_conversation_remembers_what_was_said(server: ScriptedServer, talk: Ta
     server.answer(
         "POST",
         "/api/v1/models/switch",
-        {"message": "Switched.", "provider": "openai", "model": "y", "currentModel": None},
+        {"message": "Switched.", "provider": "openai", "model": "y", "key": "openai:y", "currentModel": None},
     )
     code, seen = talk("I am Ada.", "Who am I?", "/switch openai:y", "/clear", "Who am I?", "/quit")
     assert code == 0

@@ -193,13 +193,44 @@ def test_commands_that_change_something(
     assert as_json["message"] == "It is done."
 
 
-def test_a_load_says_on_stderr_that_it_goes_on(server: ScriptedServer, noa: Noa) -> None:
+def test_a_load_shows_no_control_sequences_without_a_terminal(server: ScriptedServer, noa: Noa) -> None:
     server.answer("POST", "/api/v1/models/load", ANSWER)
     server.stream("GET", "/api/v1/events", [], hold=True)
     result = noa("load", "llama.cpp:x")
     assert result.exit_code == 0
-    assert "llama.cpp:x: starting\n" in result.stderr
     assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("command", ["load", "switch"])
+def test_nothing_is_said_to_start_that_the_server_does_not_know(server: ScriptedServer, noa: Noa, command: str) -> None:
+    server.refuse("POST", f"/api/v1/models/{command}", 404, "MODEL_NOT_FOUND", "No such model.")
+    server.stream("GET", "/api/v1/events", [], hold=True)
+    result = noa(command, "nonsense")
+    assert (result.exit_code, result.stderr) == (3, "Error: No such model.\n")
+
+
+def test_a_switch_as_json_has_the_key(server: ScriptedServer, noa: Noa) -> None:
+    server.answer("POST", "/api/v1/models/switch", {**ANSWER, "currentModel": None})
+    assert msgspec.json.decode(noa("switch", "x", "--json").stdout)["key"] == "llama.cpp:x"
+
+
+@pytest.mark.parametrize(
+    ("problems", "says"),
+    [
+        (["openai refused the key.", "Nothing answers at claude."], ["openai refused the key.", "answers at claude."]),
+        ([], ["noa pull"]),
+    ],
+)
+def test_ls_without_a_model_tells_which_providers_could_not_be_asked(
+    server: ScriptedServer, noa: Noa, problems: list[str], says: list[str]
+) -> None:
+    server.answer("GET", "/api/v1/models", {"models": [], "count": 0})
+    server.answer("GET", "/api/v1/models/current", {"model": None})
+    server.answer("GET", "/api/v1/status/health", {"status": "degraded", "problems": problems})
+    result = noa("ls")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert all(words in result.stderr for words in says)
+    assert ("noa pull" in result.stderr) is not bool(problems)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from noa.config import Configuration, Secret
@@ -80,6 +82,64 @@ def test_a_wildcard_with_a_key_answers_to_any_name_unless_some_are_listed() -> N
 )
 def test_the_key_opens(headers: dict[str, str], admitted: bool) -> None:
     assert verdict(LOCKED, **headers) is (None if admitted else AuthenticationError)
+
+
+def basic(password: str, user: str = "anybody") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("authorization", "admitted"),
+    [
+        (basic("correct horse"), True),
+        (basic("correct horse", user=""), True),
+        (basic("correct horse").replace("Basic", "bASIC"), True),
+        (basic("correct hors"), False),
+        (basic(""), False),
+        (basic("anybody", user="correct horse"), False),
+        ("Basic " + base64.b64encode(b"correct horse").decode(), False),
+        ("Basic not*base64", False),
+        ("Basic \N{SNOWMAN}", False),
+    ],
+)
+def test_the_key_is_the_password_of_http_basic(authorization: str, admitted: bool) -> None:
+    assert verdict(LOCKED, authorization=authorization) is (None if admitted else AuthenticationError)
+
+
+def test_http_basic_opens_nothing_where_no_key_is_set() -> None:
+    assert verdict(OPEN, authorization=basic("")) is None
+    assert verdict(OPEN, "POST", authorization=basic("x"), content_type="text/plain") is None
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({}, ValidationError),
+        ({"content_type": "text/plain", "content_length": "9"}, ValidationError),
+        ({"content_type": "application/x-www-form-urlencoded"}, ValidationError),
+        ({"content_type": "application/json"}, None),
+        ({"content_type": "application/json", "origin": "http://localhost:3001"}, None),
+        ({"content_type": "application/json", "origin": "https://localhost:3001"}, None),
+        ({"content_type": "application/json", "origin": "http://localhost:8080"}, HostNotAllowedError),
+        ({"content_type": "application/json", "origin": "http://localhost"}, HostNotAllowedError),
+        ({"content_type": "application/json", "origin": "https://evil.example"}, HostNotAllowedError),
+        ({"content_type": "application/json", "origin": "null"}, HostNotAllowedError),
+        ({"content_type": "text/plain", "content_length": "9", "origin": "http://localhost:3001"}, ValidationError),
+    ],
+)
+def test_what_a_browser_adds_by_itself_changes_something_for_our_own_page_only(
+    host: str, headers: dict[str, str], refused: type[AIProviderError] | None
+) -> None:
+    gate = Gate.of(Configuration(host=host, api_key=KEY))
+    given = {"host": "localhost:3001", "authorization": basic("correct horse"), **headers}
+    assert verdict(gate, "POST", **given) is refused
+
+
+def test_the_port_of_the_scheme_may_be_left_out() -> None:
+    given = {"authorization": basic("correct horse"), "content_type": "application/json"}
+    assert verdict(LOCKED, "POST", host="localhost:80", origin="http://localhost", **given) is None
+    assert verdict(LOCKED, "POST", host="LOCALHOST", origin="https://localhost:443", **given) is None
 
 
 def test_liveness_alone_asks_for_no_key() -> None:

@@ -114,12 +114,12 @@ async function* events(response) {
   }
 }
 
-async function answer(words) {
+async function answer(turns, words, signal) {
   const response = await fetch("v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ model: "current", messages: conversation, stream: true }),
-    signal: answering.signal,
+    body: JSON.stringify({ model: "current", messages: turns, stream: true }),
+    signal,
   });
   if (!response.ok) throw new Error((await response.json()).error?.message ?? `The server answered ${response.status}.`);
   for await (const data of events(response)) {
@@ -138,29 +138,46 @@ async function send(event) {
   if (!question || answering) return;
   at("question").value = "";
   say("You", question);
-  conversation.push({ role: "user", content: question });
+  const turns = conversation;
+  turns.push({ role: "user", content: question });
   const words = say(at("current").textContent, "");
-  answering = new AbortController();
+  const controller = new AbortController();
+  answering = controller;
   at("send").disabled = true;
   at("stop").hidden = false;
   try {
-    await answer(words);
+    await answer(turns, words, controller.signal);
   } catch (error) {
-    if (error.name !== "AbortError") say("Noa", error.message);
+    if (error.name !== "AbortError" && turns === conversation) say("Noa", error.message);
   } finally {
-    conversation.push({ role: "assistant", content: words.textContent });
-    answering = null;
-    at("send").disabled = false;
-    at("stop").hidden = true;
-    at("question").focus();
+    settle(turns, words);
+    if (answering === controller) finish();
   }
 }
 
+// A question without an answer is forgotten; one that was cut short is kept as far as it came.
+function settle(turns, words) {
+  if (words.textContent) {
+    turns.push({ role: "assistant", content: words.textContent });
+  } else {
+    turns.pop();
+    words.parentElement?.remove();
+  }
+}
+
+function finish() {
+  answering = null;
+  at("send").disabled = false;
+  at("stop").hidden = true;
+  at("question").focus();
+}
+
+// The answer under way goes on with a conversation that nobody holds any more, until its end is noticed.
 function startOver() {
   answering?.abort();
+  finish();
   conversation = [];
   at("transcript").replaceChildren();
-  at("question").focus();
 }
 
 function listen() {

@@ -1,0 +1,98 @@
+"""``noa show``: all that is known of one model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+
+from noa.cli.connection import ask
+from noa.cli.models import active_details, marked
+from noa.cli.terminal import UNKNOWN, byte_size, json_option, printable, show_json, time_since
+from noa.client import NoaClient
+from noa.models import ActiveModel, PerformanceMetrics, RegistryEntry, Value
+from noa.presets import canonical_provider
+
+#: How many lines of its log are shown with a model.
+LOG_LINES = 5
+
+
+class Shown(Value, frozen=True, kw_only=True):
+    """What ``noa show --json`` prints. ``active`` is there while the model is loaded."""
+
+    model: RegistryEntry
+    active: ActiveModel | None
+    aliases: tuple[str, ...]
+    log: tuple[str, ...]
+
+
+@click.command()
+@click.argument("key")
+@json_option
+def show(key: str, as_json: bool) -> None:
+    """Show what is known of a model: what it can do, how it is doing, and the end of its log.
+
+    KEY may be an alias too.
+    """
+    if canonical_provider(key) is not None:
+        raise click.UsageError(f"{key} is a provider; list its models with “noa ls --provider {key}”.")
+    shown = ask(lambda client: gather(client, key))
+    if as_json:
+        show_json(shown)
+        return
+    for line in lines(shown, datetime.now(UTC)):
+        click.echo(printable(line))
+
+
+async def gather(client: NoaClient, key: str) -> Shown:
+    """Ask the server for all of it."""
+    model = await client.model(key)
+    loaded, aliases, log = await asyncio.gather(
+        client.loaded(), client.aliases(), client.logs(model.key, tail=LOG_LINES)
+    )
+    return Shown(
+        model=model,
+        active=next((active for active in loaded.models if active.key == model.key), None),
+        aliases=tuple(each.name for each in aliases.aliases if each.key == model.key),
+        log=log.lines,
+    )
+
+
+def lines(shown: Shown, now: datetime) -> Iterator[str]:
+    """A model for people; the first line is its key."""
+    model = shown.model
+    yield marked(model.key, model.key if "current" in shown.aliases else None)
+    if shown.active is None:
+        yield f"  {model.status}"
+    else:
+        yield from (f"  {line}" for line in active_details(shown.active, now))
+    if model.error:
+        yield f"  error: {model.error}"
+    yield f"  can: {', '.join(model.capabilities) or UNKNOWN}"
+    yield f"  window: {_tokens(model.context_window)}, answers: at most {_tokens(model.max_tokens)}"
+    if model.file_path:
+        yield f"  file: {model.file_path} ({byte_size(model.file_size)})"
+    if shown.aliases:
+        yield f"  aliases: {', '.join(shown.aliases)}"
+    yield from (f"  {line}" for line in _figures(model.performance_metrics, now))
+    if shown.log:
+        yield "  log:"
+        yield from (f"    {line}" for line in shown.log)
+
+
+def _tokens(count: int | None) -> str:
+    return UNKNOWN if count is None else f"{count} tokens"
+
+
+def _figures(metrics: PerformanceMetrics | None, now: datetime) -> Iterator[str]:
+    if metrics is None:
+        yield "measured: nothing yet"
+        return
+    latency = UNKNOWN if metrics.average_latency is None else f"{metrics.average_latency:.0f} ms"
+    speed = UNKNOWN if metrics.tokens_per_second is None else f"{metrics.tokens_per_second:.1f} tokens/s"
+    success = UNKNOWN if metrics.success_rate is None else f"{metrics.success_rate:.0%} succeed"
+    yield f"measured: {latency}, {speed}, {success}, over {metrics.total_inferences} requests (moving averages)"
+    if metrics.last_benchmarked is not None:
+        yield f"profiled: {time_since(metrics.last_benchmarked, now)}"
