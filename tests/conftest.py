@@ -14,7 +14,12 @@ from noa.weights import DEMO_SOURCE, fetch
 CACHE = Path(__file__).parents[1] / ".cache" / "models"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Not by -m among the default options, which an -m of one's own would replace: then the long tests would run too.
+    if "nightly" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     if importlib.util.find_spec("xllamacpp") is None:
         missing = pytest.mark.skip(reason="the local engine is not installed: pip install 'noa[local]'")
         for item in items:

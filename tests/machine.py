@@ -105,7 +105,10 @@ def read_listening(server: subprocess.Popen[str]) -> dict[str, str]:
 
 def alive(process: psutil.Process) -> bool:
     """Whether it runs; one that ended and that nobody has reaped does not."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # Between the two questions.
+        return False
 
 
 def wait_until(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 
+from noa.alias_book import AliasBook
 from noa.config import Configuration, ProviderConfig
 from noa.engine import Engine, EngineSettings
+from noa.errors import AIProviderError
 from noa.events import EventBus
 from noa.inference import Inference
-from noa.launcher import Shape
 from noa.lifecycle.eviction import Room
 from noa.lifecycle.scheduler import Scheduler
 from noa.models import model_key
@@ -23,13 +23,21 @@ from noa.presets import KNOWN_PROVIDERS
 from noa.providers.factory import ProviderFactory
 from noa.providers.protocol import Provider
 from noa.runtime.child import ChildRuntime
+from noa.runtime.hardware import Hardware, read_hardware
+from noa.runtime.launch import engine_build
 from noa.runtime.protocol import Runtime
+from noa.shape import Shape
 from noa.state import SavedState
 from noa.storage.snapshot import read_snapshot, write_snapshot
 from noa.storage.sqlite import SqliteStateStore
 from noa.storage.usage import SqliteUsageStore
 
 logger = logging.getLogger(__name__)
+
+#: How often live figures are written; a crash loses what came after.
+KEEP_FIGURES_S = 2.0
+#: How many requests of earlier runs are read back into the histories.
+REMEMBERED_REQUESTS = 2000
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +65,7 @@ class House:
         *,
         engine: Engine,
         inference: Inference,
+        aliases: AliasBook,
         events: EventBus,
         state: SqliteStateStore,
         usage: SqliteUsageStore,
@@ -64,10 +73,28 @@ class House:
     ) -> None:
         self.engine = engine
         self.inference = inference
+        self.aliases = aliases
         self.events = events
         self.state = state
         self.usage = usage
         self.place = place
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def keep_figures(self) -> None:
+        """Read the histories of earlier runs, and write the figures down every few seconds from now on.
+
+        A crash costs no more than what came in between.
+        """
+        self.inference.remember(reversed(await self.usage.requests(limit=REMEMBERED_REQUESTS)))
+        self._keeping = asyncio.get_running_loop().create_task(self._keep_figures())
+
+    async def _keep_figures(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_FIGURES_S)
+            try:
+                await self.engine.keep_usage()
+            except AIProviderError as error:
+                logger.warning("the figures could not be written: %s", error.message)
 
     async def save(self) -> Path | None:
         """Write every figure down, and the readable snapshot if one was asked for. Says where the state is."""
@@ -90,6 +117,9 @@ class House:
             last_first.push_async_callback(self.events.aclose)
             last_first.push_async_callback(self.engine.aclose)
             last_first.push_async_callback(self.engine.keep_usage)
+            if self._keeping is not None:
+                self._keeping.cancel()
+                await asyncio.gather(self._keeping, return_exceptions=True)
 
 
 async def build(
@@ -111,20 +141,25 @@ async def build(
         usage = await SqliteUsageStore.open(place.usage_path)
         opened.push_async_callback(usage.aclose)
         events = EventBus()
+        hardware = read_hardware()
+        settings = _settings(configuration, hardware)
         engine = Engine(
-            scheduler=Scheduler(Room(max_models=configuration.max_loaded_models)),
+            scheduler=Scheduler(_room(configuration, hardware)),
             providers=_providers(configuration, factory or ProviderFactory()),
             runtime=runtime or ChildRuntime(llama_server=configuration.llama_server),
             state=state,
             events=events,
-            settings=_settings(configuration),
+            settings=settings,
         )
         inference = Inference(engine, usage, events, track=configuration.enable_performance_tracking)
+        aliases = AliasBook(engine, state, settings.providers)
         opened.pop_all()
     for damaged in (state.set_aside, usage.set_aside):
         if damaged is not None:
             events.publish("state-set-aside", {"path": str(damaged)})
-    return House(engine=engine, inference=inference, events=events, state=state, usage=usage, place=place)
+    return House(
+        engine=engine, inference=inference, aliases=aliases, events=events, state=state, usage=usage, place=place
+    )
 
 
 async def _restore_snapshot(state: SqliteStateStore, place: Place) -> None:
@@ -144,7 +179,15 @@ def _providers(configuration: Configuration, factory: ProviderFactory) -> Mappin
     }
 
 
-def _settings(configuration: Configuration) -> EngineSettings:
+def _room(configuration: Configuration, hardware: Hardware) -> Room:
+    return Room(
+        max_models=configuration.max_loaded_models,
+        budget_bytes=configuration.memory_budget_bytes(hardware.total_bytes),
+        cores=hardware.threads,
+    )
+
+
+def _settings(configuration: Configuration, hardware: Hardware) -> EngineSettings:
     names = {alias: preset.name for preset in KNOWN_PROVIDERS.values() for alias in (preset.name, *preset.aliases)}
     names |= {config.name: config.name for config in configuration.providers}
     return EngineSettings(
@@ -154,8 +197,10 @@ def _settings(configuration: Configuration) -> EngineSettings:
         shape=Shape(
             context_size=configuration.context_size,
             slots=configuration.slots,
-            threads=configuration.threads or max(1, (os.cpu_count() or 2) // 2),
+            threads=configuration.threads or max(1, hardware.threads // 2),
+            cache_type=configuration.cache_type,
         ),
+        build=engine_build(configuration.llama_server),
     )
 
 

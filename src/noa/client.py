@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -19,10 +20,23 @@ from yarl import URL
 
 from noa import errors
 from noa.chat import ChatEvent
+from noa.client_answers import (
+    Acknowledgement,
+    AliasAcknowledgement,
+    AliasHistory,
+    AliasList,
+    CurrentModel,
+    LoadedModels,
+    Logs,
+    ModelList,
+    Planned,
+    ServerEvent,
+    SwitchAcknowledgement,
+)
 from noa.dialects.openai import StreamDecoder
 from noa.dialects.sse import SseEvent, SseParser
 from noa.errors import AIProviderError, AuthenticationError, ProviderAuthenticationError, RateLimitError
-from noa.models import ActiveModel, ModelCapability, ModelStatus, RegistryEntry, Value
+from noa.models import LoadOptions, LoadPlan, ModelCapability, ModelStatus, RegistryEntry, Value
 
 #: Where ``noa serve`` listens unless it is told otherwise.
 DEFAULT_URL = "http://localhost:3001"
@@ -42,55 +56,13 @@ class ServerUnreachableError(AIProviderError):
     default_retryable = True
 
 
-class ModelList(Value, frozen=True, kw_only=True):
-    """The answer of ``GET /models``."""
-
-    models: tuple[RegistryEntry, ...]
-    count: int
-
-
-class LoadedModels(Value, frozen=True, kw_only=True):
-    """The answer of ``GET /models/loaded``."""
-
-    models: tuple[ActiveModel, ...]
-    count: int
-    current_model: ActiveModel | None = None
-
-
-class CurrentModel(Value, frozen=True, kw_only=True):
-    """The answer of ``GET /models/current``; ``model`` is ``None`` when none is in use."""
-
-    model: ActiveModel | None
-
-
-class Acknowledgement(Value, frozen=True, kw_only=True):
-    """The answer to a load or an unload: which model it was about, and what happened in a sentence."""
-
-    message: str
-    provider: str
-    model: str
-    key: str
-
-
-class SwitchAcknowledgement(Value, frozen=True, kw_only=True):
-    """The answer to a switch; ``current_model`` is the model in use now, as the server describes it."""
-
-    message: str
-    provider: str
-    model: str
-    current_model: Any = None
-
-
-class ServerEvent(Value, frozen=True, kw_only=True):
-    """Something that happened in the server. ``data`` has the wire's camelCase names."""
-
-    type: str
-    sequence: int | None
-    data: dict[str, Any]
-
-
 class _Capabilities(Value, frozen=True, kw_only=True):
     capabilities: tuple[ModelCapability, ...]
+
+
+class _EventBody(Value, frozen=True, kw_only=True):
+    time: datetime
+    data: dict[str, Any]
 
 
 class _Problem(Value, frozen=True, kw_only=True):
@@ -167,26 +139,61 @@ class NoaClient:
         ttl_s: float | None = None,
         pin: bool = False,
         priority: int = 0,
+        options: LoadOptions | None = None,
         wait: bool = True,
     ) -> Acknowledgement:
         """Load a model and return when it is loaded; with ``wait=False``, when the load has begun.
 
-        The options are those of ``noa.models.LoadOptions``.
+        The parameters are those of ``noa.models.LoadOptions``; ``options`` says the rest, how to run a local model.
         """
-        body = {"key": key, "warmup": warmup, "pin": pin, "priority": priority, "wait": wait}
+        body = {"key": key, "warmup": warmup, "pin": pin, "priority": priority, "wait": wait, **_of_engine(options)}
         if ttl_s is not None:
             body["ttl"] = ttl_s
         return await self._ask(Acknowledgement, "POST", "/models/load", body=body, patient=True)
+
+    async def plan_load(self, key: str, options: LoadOptions | None = None) -> LoadPlan:
+        """What a load would take, and whom it would evict. Nothing is loaded."""
+        body = {"key": key, "plan": True, **_of_engine(options)}
+        return (await self._ask(Planned, "POST", "/models/load", body=body)).plan
 
     async def unload(self, key: str, *, force: bool = False) -> Acknowledgement:
         """Unload a model when those who use it have finished; with ``force``, at once."""
         body = {"key": key, "force": force}
         return await self._ask(Acknowledgement, "POST", "/models/unload", body=body, patient=True)
 
-    async def switch(self, key: str, *, reason: str | None = None) -> SwitchAcknowledgement:
-        """Make a model the one in use, loading it if it must be. ``reason`` is kept in the history."""
-        body = {"key": key} if reason is None else {"key": key, "reason": reason}
+    async def switch(
+        self, key: str, *, reason: str | None = None, expected: str | None = None
+    ) -> SwitchAcknowledgement:
+        """Make a model the one in use, loading it if it must be. ``reason`` is kept in the history.
+
+        With ``expected`` it is refused (``ConflictError``) if another model is in use by then.
+        """
+        body = _given(key=key, reason=reason, expected=expected)
         return await self._ask(SwitchAcknowledgement, "POST", "/models/switch", body=body, patient=True)
+
+    async def aliases(self) -> AliasList:
+        """Every alias, by name."""
+        return await self._ask(AliasList, "GET", "/aliases")
+
+    async def alias(self, name: str) -> AliasHistory:
+        """An alias with its history."""
+        return await self._ask(AliasHistory, "GET", f"/aliases/{_in_path(name)}")
+
+    async def point_alias(
+        self, name: str, key: str, *, reason: str | None = None, expected: str | None = None, load: bool = True
+    ) -> AliasAcknowledgement:
+        """Make an alias mean a model, as ``switch`` does with ``current``; ``load=False`` leaves the load for later."""
+        body = {**_given(key=key, reason=reason, expected=expected), "load": load}
+        return await self._ask(AliasAcknowledgement, "PUT", f"/aliases/{_in_path(name)}", body=body, patient=True)
+
+    async def rollback_alias(self, name: str, *, reason: str | None = None) -> AliasAcknowledgement:
+        """Make an alias mean what it meant before its latest change, loading that if it must be."""
+        path = f"/aliases/{_in_path(name)}/rollback"
+        return await self._ask(AliasAcknowledgement, "POST", path, body=_given(reason=reason), patient=True)
+
+    async def remove_alias(self, name: str) -> AliasAcknowledgement:
+        """Drop an alias. Its model stays as it is."""
+        return await self._ask(AliasAcknowledgement, "DELETE", f"/aliases/{_in_path(name)}")
 
     async def discover(self) -> dict[str, Any]:
         """Ask every provider again what it has; the answer says what was found, per provider."""
@@ -201,6 +208,22 @@ class NoaClient:
         """What a model can do."""
         answer = await self._ask(_Capabilities, "GET", f"/models/{_in_path(key)}/capabilities")
         return answer.capabilities
+
+    async def logs(self, key: str, *, tail: int | None = None) -> Logs:
+        """The last lines of a local model's process, running or ended."""
+        query = {} if tail is None else {"tail": str(tail)}
+        return await self._ask(Logs, "GET", f"/models/{_in_path(key)}/logs", query=query)
+
+    async def follow_logs(self, key: str, *, tail: int | None = None) -> AsyncGenerator[str]:
+        """The same lines, then each as it is written, until the process ends. A stream that breaks off raises."""
+        query = {"follow": "true"} if tail is None else {"follow": "true", "tail": str(tail)}
+        path = f"/api/v1/models/{_in_path(key)}/logs"
+        async with contextlib.aclosing(self._stream("GET", path, query=query)) as stream:
+            async for event in stream:
+                if event.event == "end":
+                    return
+                yield event.data
+        raise ServerUnreachableError(f"The server at {self.url} ended before the log of {key} did.")
 
     async def statistics(self) -> dict[str, Any]:
         """Counts over all models, in the quick start's fields."""
@@ -236,9 +259,9 @@ class NoaClient:
                 yield self._server_event(event)
 
     def _server_event(self, event: SseEvent) -> ServerEvent:
-        body = self._decode(event.data.encode(), dict[str, Any])
+        body = self._decode(event.data.encode(), _EventBody)
         sequence = int(event.id) if event.id is not None and event.id.isdecimal() else None
-        return ServerEvent(type=event.event or "message", sequence=sequence, data=body.get("data", body))
+        return ServerEvent(type=event.event or "message", sequence=sequence, time=body.time, data=body.data)
 
     async def _ask(
         self,
@@ -272,13 +295,14 @@ class NoaClient:
         method: str,
         path: str,
         *,
+        query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[SseEvent]:
         with self._reaching():
             async with self._open().request(
                 method,
-                self._address(path),
+                self._address(path).with_query(query or {}),
                 data=None if body is None else msgspec.json.encode(body),
                 headers={"Content-Type": "application/json", "Accept": "text/event-stream", **(headers or {})},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
@@ -379,6 +403,25 @@ def _error_class(status: int, problem: _Problem) -> type[AIProviderError]:
     if chosen is AuthenticationError and problem.provider is not None:
         return ProviderAuthenticationError
     return chosen
+
+
+def _given(**fields: str | None) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _of_engine(options: LoadOptions | None) -> dict[str, object]:
+    """The ``options`` of a load: those that shape a local model's process. The others are fields of their own."""
+    if options is None:
+        return {}
+    shape = {
+        "contextSize": options.context_size,
+        "slots": options.slots,
+        "threads": options.threads,
+        "gpuLayers": options.gpu_layers,
+        "cacheType": options.cache_type,
+    }
+    given = {name: value for name, value in shape.items() if value is not None}
+    return {"options": given} if given else {}
 
 
 def _in_path(key: str) -> str:

@@ -1,26 +1,52 @@
-"""Asking every provider at once what it has and how it is."""
+"""Asking providers what they have and how they are: all at once, one at a time, and again those that are down."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
-from noa.errors import AIProviderError
+from noa.errors import (
+    AIProviderError,
+    ConfigurationError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderResponseError,
+    ProviderTimeoutError,
+    RateLimitError,
+)
 from noa.providers.protocol import Health, Offer, Provider
 from noa.registry import Merged, Registry
 
 logger = logging.getLogger(__name__)
 
-#: How soon after one look at the model folders another is worth it, and how long anybody waits for one.
-REFRESH_INTERVAL_S = 1.0
-REFRESH_PATIENCE_S = 2.0
-#: How long a provider may take to list its models, or to say how it is, before the others go on without it.
-DISCOVERY_TIMEOUT_S = 10.0
+#: How soon after one look on demand another is worth it, and how long anybody waits for one, in seconds.
+LOOK_INTERVAL_S: Final = 1.0
+LOOK_PATIENCE_S: Final = 2.0
+#: How long a start waits for providers that are asked over the network, in seconds.
+START_PATIENCE_S: Final = 1.0
+#: How long a provider may take to list its models, in seconds, and how often one that is down is asked again.
+DISCOVERY_TIMEOUT_S: Final = 10.0
+RECHECK_INTERVAL_S: Final = 15.0
+#: How long a provider may take to say how it is, in seconds.
+HEALTH_TIMEOUT_S: Final = 3.0
+#: A provider that asks to be left alone is, but not for longer than this, in seconds.
+LONGEST_REST_S: Final = 60.0
+
+#: What a failed listing says about a request for one of its models; anything else is an answer that makes no sense.
+_TELLING: Final = (
+    ProviderAuthenticationError,
+    RateLimitError,
+    ProviderConnectionError,
+    ProviderResponseError,
+    ConfigurationError,
+)
 
 
 class ProviderReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -34,66 +60,122 @@ class ProviderReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A report, and what it changed in the registry: nothing if the provider is down."""
+    """A report, and what it changed in the registry: nothing if the provider is down, as ``failure`` says."""
 
     report: ProviderReport
     offers: tuple[Offer, ...] = ()
     merged: Merged = Merged(added=(), removed=())
+    failure: AIProviderError | None = None
 
 
 class Discovery:
-    """Keeps the registry in step with the providers. One that is down or slow delays nobody and shows as down."""
+    """Keeps the registry in step with the providers. One that is down or slow delays nobody and shows as down.
+
+    No provider is asked twice at the same time: whoever wants to know waits for the question under way. ``take_in`` is
+    told of every answer, also of one that comes when nobody waits for it any more.
+    """
 
     def __init__(
-        self, providers: Mapping[str, Provider], registry: Registry, timeout_s: float = DISCOVERY_TIMEOUT_S
+        self,
+        providers: Mapping[str, Provider],
+        registry: Registry,
+        take_in: Callable[[Found], None],
+        *,
+        timeout_s: float = DISCOVERY_TIMEOUT_S,
+        health_timeout_s: float = HEALTH_TIMEOUT_S,
+        recheck_s: float = RECHECK_INTERVAL_S,
+        start_patience_s: float = START_PATIENCE_S,
+        look_interval_s: float = LOOK_INTERVAL_S,
     ) -> None:
         self._providers = providers
         self._registry = registry
+        self._take_in = take_in
         self._timeout_s = timeout_s
-        self._reports: dict[str, ProviderReport] = {}
-        self._refreshing: asyncio.Task[None] | None = None
-        self._fresh_until = 0.0
+        self._health_timeout_s = health_timeout_s
+        self._recheck_s = recheck_s
+        self._start_patience_s = start_patience_s
+        self._look_interval_s = look_interval_s
+        self._found: dict[str, Found] = {}
+        self._asking: dict[str, asyncio.Task[Found]] = {}
+        self._rested_at: dict[str, float] = {}
+        self._looked_until: dict[str, float] = {}
+        self._rechecking: asyncio.Task[None] | None = None
 
     @property
     def reports(self) -> Mapping[str, ProviderReport]:
-        """What the last discovery found, by provider."""
-        return self._reports
+        """What each provider answered last."""
+        return {name: found.report for name, found in self._found.items()}
 
-    def why_down(self, provider: str) -> str | None:
-        """Why the last discovery could not ask a provider; ``None`` if it could, or did not know it."""
-        report = self._reports.get(provider)
-        return None if report is None or report.up else report.error or f"{provider} is down."
+    def failure(self, provider: str) -> AIProviderError | None:
+        """Why a provider could not be asked last time, to be raised; ``None`` if it could, or is not known."""
+        found = self._found.get(provider)
+        # A copy, since an exception that is raised collects the traces of everybody who was told.
+        return None if found is None or found.failure is None else copy.copy(found.failure)
 
-    async def refresh(self, look: Callable[[], Awaitable[object]]) -> None:
+    async def start(self) -> None:
+        """Ask all for the first time, and from now on those that are down again and again.
+
+        Files are waited for; a service that is slow to answer shows as down, and is merged when it does answer.
+        """
+        asked = {name: self._ask_once(name) for name in self._providers}
+        files = [task for name, task in asked.items() if self._providers[name].lists_files]
+        services = [task for name, task in asked.items() if not self._providers[name].lists_files]
+        if services:
+            await asyncio.wait(services, timeout=self._start_patience_s)
+        if files:
+            await asyncio.wait(files)
+        for name, task in asked.items():
+            if not task.done():
+                sentence = f"{name} has not listed its models yet; try again in a moment."
+                self._found.setdefault(name, _down(name, ProviderTimeoutError(sentence, provider=name)))
+        self._rechecking = asyncio.get_running_loop().create_task(self._recheck())
+
+    async def run(self) -> Sequence[Found]:
+        """Ask all, and wait for every answer."""
+        asked = [self._ask_once(name) for name in self._providers]
+        if asked:
+            await asyncio.wait(asked)
+        return [task.result() for task in asked]
+
+    async def look_at_files(self, patience_s: float = LOOK_PATIENCE_S) -> None:
         """Look at the model folders again, unless somebody has just done so; wait for it a moment at most."""
-        loop = asyncio.get_running_loop()
-        if self._refreshing is None:
-            if loop.time() < self._fresh_until:
-                return
-            self._refreshing = loop.create_task(self._look(look))
-        await asyncio.wait([self._refreshing], timeout=REFRESH_PATIENCE_S)
+        await self._look((name for name, each in self._providers.items() if each.lists_files), patience_s)
 
-    async def _look(self, look: Callable[[], Awaitable[object]]) -> None:
-        try:
-            await look()
-        except Exception:
-            logger.exception("looking at the model folders failed unexpectedly")
-        finally:
-            self._fresh_until = asyncio.get_running_loop().time() + REFRESH_INTERVAL_S
-            self._refreshing = None
+    async def look_at(self, provider: str, patience_s: float = LOOK_PATIENCE_S) -> None:
+        """Ask one provider again, unless somebody has just done so; wait for it a moment at most."""
+        await self._look((provider,), patience_s)
+
+    async def _look(self, providers: Iterable[str], patience_s: float) -> None:
+        now = asyncio.get_running_loop().time()
+        asked: list[asyncio.Task[Found]] = []
+        for name in providers:
+            if name in self._asking:
+                asked.append(self._asking[name])
+            elif now >= max(self._looked_until.get(name, now), self._rested_at.get(name, now)):
+                asked.append(self._ask_once(name))
+                asked[-1].add_done_callback(lambda _, name=name: self._looked(name))  # type: ignore[misc]  # a default
+        if asked:
+            await asyncio.wait(asked, timeout=patience_s)
+
+    def _looked(self, name: str) -> None:
+        self._looked_until[name] = asyncio.get_running_loop().time() + self._look_interval_s
+
+    async def _recheck(self) -> None:
+        """Ask those that are down again, for ever; what they answer is taken in by the questions themselves."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._recheck_s)
+            for name, found in self._found.items():
+                if not found.report.up and loop.time() >= self._rested_at.get(name, 0.0):
+                    self._ask_once(name)
 
     async def aclose(self) -> None:
-        """End the look that is under way."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.wait([self._refreshing])
-
-    async def run(self, *, files_only: bool = False) -> Sequence[Found]:
-        """Ask all (``files_only``: those that list files of this machine), and merge what they answer."""
-        asked = [each for each in self._providers.values() if each.lists_files or not files_only]
-        found = await asyncio.gather(*(self._ask(provider) for provider in asked))
-        self._reports |= {each.report.provider: each.report for each in found}
-        return found
+        """End every question that is under way, and ask no more."""
+        tasks = [*self._asking.values(), *([self._rechecking] if self._rechecking else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def health(self) -> Mapping[str, Health]:
         """Ask every provider at once whether it is well."""
@@ -103,28 +185,52 @@ class Discovery:
 
     async def _health(self, provider: Provider) -> Health:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._health_timeout_s):
                 return await provider.health()
         except TimeoutError:
-            return Health(up=False, error=f"{provider.name} did not answer within {self._timeout_s:g} s.")
+            return Health(up=False, error=f"{provider.name} did not answer within {self._health_timeout_s:g} s.")
         except AIProviderError as error:
             return Health(up=False, error=error.message)
         except Exception as fault:
             logger.exception("asking %s how it is failed unexpectedly", provider.name)
-            return Health(up=False, error=_fault(provider, fault))
+            return Health(up=False, error=_fault(provider, fault).message)
+
+    def _ask_once(self, name: str) -> asyncio.Task[Found]:
+        task = self._asking.get(name)
+        if task is None:
+            task = self._asking[name] = asyncio.get_running_loop().create_task(self._ask(self._providers[name]))
+            task.add_done_callback(lambda done: self._answered(name, done))
+        return task
+
+    def _answered(self, name: str, task: asyncio.Task[Found]) -> None:
+        del self._asking[name]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("taking in the models of %s failed unexpectedly", name, exc_info=error)
 
     async def _ask(self, provider: Provider) -> Found:
+        found = await self._list(provider)
+        name = provider.name
+        self._found[name] = found
+        self._rested_at.pop(name, None)
+        if found.failure is not None and found.failure.retry_after_s is not None:
+            rest_s = min(found.failure.retry_after_s, LONGEST_REST_S)
+            self._rested_at[name] = asyncio.get_running_loop().time() + rest_s
+        self._take_in(found)
+        return found
+
+    async def _list(self, provider: Provider) -> Found:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 offers = await provider.list_models()
         except TimeoutError:
-            return _down(provider, f"{provider.name} did not list its models within {self._timeout_s:g} s.")
+            sentence = f"{provider.name} did not list its models within {self._timeout_s:g} s."
+            return _down(provider.name, ProviderTimeoutError(sentence, provider=provider.name))
         except AIProviderError as error:
-            return _down(provider, error.message)
+            return _down(provider.name, _telling(provider, error))
         except Exception as fault:
             logger.exception("listing the models of %s failed unexpectedly", provider.name)
-            return _down(provider, _fault(provider, fault))
+            return _down(provider.name, _fault(provider, fault))
         latency_ms = (time.perf_counter() - began) * 1000
         merged = self._registry.merge(provider.name, offers, datetime.now(UTC))
         models = tuple(offer.model.key for offer in offers)
@@ -132,9 +238,19 @@ class Discovery:
         return Found(report=report, offers=tuple(offers), merged=merged)
 
 
-def _down(provider: Provider, error: str) -> Found:
-    return Found(report=ProviderReport(provider=provider.name, up=False, error=error))
+def _down(provider: str, failure: AIProviderError) -> Found:
+    return Found(report=ProviderReport(provider=provider, up=False, error=failure.message), failure=failure)
 
 
-def _fault(provider: Provider, fault: Exception) -> str:
-    return f"{provider.name} failed in a way its adapter does not know: {fault!r}. The log says more."
+def _telling(provider: Provider, error: AIProviderError) -> AIProviderError:
+    """The failure as whoever asks for a model of the provider is told it, free of what only the listing concerns."""
+    kept = isinstance(error, _TELLING)
+    told = copy.copy(error) if kept else ProviderResponseError(error.message, retry_after_s=error.retry_after_s)
+    told.provider = provider.name
+    told.upstream = None
+    return told
+
+
+def _fault(provider: Provider, fault: Exception) -> AIProviderError:
+    sentence = f"{provider.name} failed in a way its adapter does not know: {fault!r}. The log says more."
+    return ProviderResponseError(sentence, provider=provider.name)

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
-from noa.discovery import Discovery, Found, ProviderReport
+from noa.discovery import DISCOVERY_TIMEOUT_S, LOOK_PATIENCE_S, Discovery, Found, ProviderReport
 from noa.errors import AIProviderError, ModelNotFoundError, ModelUnavailableError, StorageError
 from noa.events import EventBus
-from noa.launcher import Launcher, Shape
+from noa.launcher import Launcher
 from noa.lease import Callers, Lease
 from noa.lifecycle import messages as m
 from noa.lifecycle.aliases import CURRENT
 from noa.lifecycle.scheduler import Scheduler
 from noa.lifecycle.slots import SlotView
-from noa.models import ActiveModel, LoadOptions, ModelStatus, SwitchResult
+from noa.models import ActiveModel, LoadOptions, LoadPlan, ModelStatus
 from noa.naming import Naming
-from noa.providers.protocol import Health, Locality, Offer, Provider
+from noa.providers.protocol import Health, Locality, Provider
 from noa.registry import Registry
-from noa.runtime.protocol import Runtime
+from noa.runtime.protocol import EngineLog, Runtime
+from noa.shape import Shape
+from noa.sizes import Sizes
 from noa.state import ProcessGone
 from noa.storage.protocol import StateStore
 
@@ -42,13 +44,15 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine needs of the configuration.
 
     ``providers`` maps every name of every known provider to the canonical one; ``advice`` says for each of them what to
-    set to use it. ``default_model`` is loaded at start when nothing else is, and ``shape`` is for owned models.
+    set to use it. ``default_model`` is loaded at start when nothing else is, and ``shape`` is for owned models, which
+    the engine of this ``build`` runs.
     """
 
     providers: Mapping[str, str]
     advice: Mapping[str, str]
     default_model: str | None = None
     shape: Shape = Shape()
+    build: str = ""
 
 
 class Engine:
@@ -69,21 +73,24 @@ class Engine:
         self._providers = providers
         self._runtime = runtime
         self._state = state
-        self._discovery = Discovery(providers, self.registry)
+        self._sizes = Sizes(settings.shape, settings.build)
+        self._discovery = Discovery(providers, self.registry, self._take_in)
         self._naming = Naming(
             self.registry,
             scheduler,
             providers=settings.providers,
             configured=providers.keys(),
             advice=settings.advice,
-            why_down=self._discovery.why_down,
+            failure=self._discovery.failure,
         )
         self._launcher = Launcher(
             providers=providers,
             runtime=runtime,
             registry=self.registry,
             shape=settings.shape,
+            sizes=self._sizes,
             journal=state.write,
+            record=state.write,
             report=self._submit,
             publish=self._publish,
         )
@@ -107,9 +114,10 @@ class Engine:
         if settled:
             await self._state.write(*(ProcessGone(nonce=record.nonce) for record in settled))
         self.registry.restore(saved.usage)
+        self._sizes.restore(saved.sizes)
         aliases = {record.name: record.key for record in saved.aliases if record.key is not None}
         self._submit(m.Restored(aliases=aliases, kept={kept.key: kept.options for kept in saved.models}))
-        await self.discover()
+        await self._discovery.start()
         for kept in sorted(saved.models, key=lambda each: each.at):
             self._load_in_background(kept.key, kept.options)
         if load_default and not saved.models and CURRENT not in aliases and self._settings.default_model:
@@ -120,7 +128,7 @@ class Engine:
     def _load_in_background(self, name: str, options: LoadOptions) -> None:
         async def load() -> None:
             try:
-                await self.load(self.resolve(name), options)
+                await self.load(await self.find(name, patience_s=DISCOVERY_TIMEOUT_S), options)
             except AIProviderError as error:
                 logger.warning("%s was not loaded: %s", name, error.message)
 
@@ -191,20 +199,12 @@ class Engine:
         return [self._active(view) for view in self._scheduler.residents() if view.status in loaded]
 
     def _active(self, view: SlotView) -> ActiveModel:
-        figures = self.registry.figures(view.key)
         process = self._launcher.process(view.key)
-        return ActiveModel(
-            key=view.key,
-            model=self.registry.last_offer(view.key).model,
-            loaded_at=self._loaded_at.get(view.key, datetime.now(UTC)),
-            total_inferences=figures.metrics.total_inferences if figures.metrics else 0,
-            performance_metrics=figures.metrics,
-            status=view.status,
-            in_flight=view.in_flight,
-            pinned=view.options.pin,
-            ttl_s=view.options.ttl_s,
+        return self.registry.active(
+            view,
+            self._loaded_at.get(view.key, datetime.now(UTC)),
             pid=process.pid if process else None,
-            memory_bytes=self.memory_bytes(view.key),
+            memory_bytes=process.memory_bytes() if process else None,
         )
 
     def memory_bytes(self, key: str) -> int | None:
@@ -212,37 +212,38 @@ class Engine:
         process = self._launcher.process(key)
         return process.memory_bytes() if process else None
 
-    def logs(self, key: str) -> Sequence[str]:
-        """The last lines that a model's process wrote, oldest first; empty without a process."""
-        process = self._launcher.process(key)
-        return process.log_lines() if process else ()
+    def log(self, key: str) -> EngineLog | None:
+        """What a model's last process wrote, also when it is gone; ``None`` if there was none."""
+        return self._runtime.log(key)
 
     # What others want done.
 
-    async def discover(self, *, files_only: bool = False) -> list[ProviderReport]:
+    async def discover(self) -> list[ProviderReport]:
         """Ask every provider at once what it has. One that is down or slow delays nobody and shows as down."""
-        found = await self._discovery.run(files_only=files_only)
-        for each in found:
-            self._take_in(each)
-        return [each.report for each in found]
+        return [each.report for each in await self._discovery.run()]
 
     async def refresh(self) -> None:
         """Look at the model folders again, unless somebody has just done so; wait for it a moment at most.
 
         Files come and go unannounced, and whoever has just copied one there expects to see it.
         """
-        await self._discovery.refresh(lambda: self.discover(files_only=True))
+        await self._discovery.look_at_files()
 
-    async def find(self, name: str | None) -> str:
-        """As ``resolve``, but a name that is unknown is looked for in the model folders once more."""
+    async def find(self, name: str | None, *, patience_s: float = LOOK_PATIENCE_S) -> str:
+        """As ``resolve``, but a name that means nothing is asked for once more: at its provider, or in the folders."""
         try:
-            return self.resolve(name)
-        except ModelNotFoundError:
-            await self.refresh()
-            return self.resolve(name)
+            return self._naming.find(name)
+        except AIProviderError as error:
+            if error.provider is not None and error.provider in self._providers:
+                await self._discovery.look_at(error.provider, patience_s)
+            elif isinstance(error, ModelNotFoundError):
+                await self._discovery.look_at_files(patience_s)
+            else:
+                raise
+        return self._naming.find(name)
 
     async def find_key(self, name: str | None) -> str:
-        """As ``resolve_key``, but a name that is unknown is looked for in the model folders once more."""
+        """As ``resolve_key``, but a name that means nothing is asked for once more, as ``find`` does."""
         await self.find(name)
         return self.resolve_key(name)
 
@@ -250,18 +251,19 @@ class Engine:
         for key in found.merged.removed:
             self._submit(m.Gone(key=key))
         for offer in found.offers:
-            self._submit(self._known(offer))
+            self._submit(self._sizes.known(offer))
+        for key, options in self._scheduler.kept.items():
+            self._sized(key, options)
         for key in found.merged.added:
             self._publish("model-registered", {"key": key})
         if found.report.up:
             data = {"provider": found.report.provider, "models": len(found.offers)}
             self._publish("provider-discovered", data)
 
-    def _known(self, offer: Offer) -> m.Known:
-        if offer.locality is Locality.REMOTE:
-            return m.Known(key=offer.model.key, owned=False)
-        slots = self._settings.shape.slots
-        return m.Known(key=offer.model.key, owned=True, size_bytes=offer.size_bytes or 0, concurrency=slots)
+    def _sized(self, key: str, options: LoadOptions) -> None:
+        """Tell the scheduler what the model needs with these options."""
+        if key in self.registry and (offer := self.registry.offer(key)).locality is Locality.OWNED:
+            self._submit(self._sizes.sized(offer, options))
 
     async def health(self) -> Mapping[str, Health]:
         """Ask every provider at once whether it is well."""
@@ -278,61 +280,68 @@ class Engine:
     ) -> Lease:
         """Wait for the model that ``name`` (an alias or a key) means when it is our turn, loading it if need be."""
         number = self._callers.number()
-        wish = m.Acquire(
-            waiter=number,
-            name=name,
-            deadline=self._now() + wait_s,
-            priority=priority,
-            hold=hold,
-            within=within,
-        )
+        deadline = self._now() + wait_s
+        wish = m.Acquire(waiter=number, name=name, deadline=deadline, priority=priority, hold=hold, within=within)
         answer = await self._ask_scheduler(number, wish)
         assert isinstance(answer, m.Admit)
         return self._callers.lease(number)
 
     async def load(self, key: str, options: LoadOptions, *, wait_s: float = DEFAULT_WAIT_S) -> None:
         """Have a model loaded and noted; return when both are done. The load goes on if the caller leaves."""
-        number = self._callers.number()
-        wish = m.Load(waiter=number, key=key, options=options, deadline=self._now() + wait_s)
-        await self._ask_scheduler(number, wish)
+        self._sized(key, options)
+        deadline = self._now() + wait_s
+        await self.change(lambda number: m.Load(waiter=number, key=key, options=options, deadline=deadline))
+
+    def plan(self, key: str, options: LoadOptions) -> LoadPlan:
+        """What a load would take, and whom it would cost their place. Nothing changes. Raises what is wrong with it."""
+        offer = self.registry.offer(key)
+        need = self._sizes.need(offer, options)
+        plan = self._scheduler.plan(key, options, need.size_bytes)
+        return plan if plan.needed_bytes is None else msgspec.structs.replace(plan, basis=need.basis)
 
     async def unload(self, key: str, *, force: bool = False, drain_s: float = DEFAULT_DRAIN_S) -> None:
         """Have a model gone, once its requests are done (``force``: at once, cutting them)."""
-        number = self._callers.number()
-        wish = m.Unload(waiter=number, key=key, deadline=self._now() + drain_s, force=force)
-        await self._ask_scheduler(number, wish)
+        deadline = self._now() + drain_s
+        await self.change(lambda number: m.Unload(waiter=number, key=key, deadline=deadline, force=force))
 
     async def switch(
         self,
         key: str,
         reason: str,
         *,
-        alias: str = CURRENT,
-        options: LoadOptions | None = None,
+        alias: str,
         expected: str | msgspec.UnsetType | None = msgspec.UNSET,
         wait_s: float = DEFAULT_WAIT_S,
-    ) -> SwitchResult:
+    ) -> m.Done:
         """Make an alias mean another model, which is loaded first. Nothing changes if that fails."""
-        number = self._callers.number()
-        wish = m.Switch(
-            waiter=number,
-            alias=alias,
-            key=key,
-            reason=reason,
-            deadline=self._now() + wait_s,
-            options=options or LoadOptions(),
-            expected=expected,
-        )
-        answer = await self._ask_scheduler(number, wish)
-        assert isinstance(answer, m.Done)
-        return SwitchResult(
-            previous_model=answer.previous, current_model=key, reason=reason, timestamp=datetime.now(UTC)
+        return await self.change(
+            lambda number: m.Switch(
+                waiter=number,
+                alias=alias,
+                key=key,
+                reason=reason,
+                deadline=self._now() + wait_s,
+                options=LoadOptions(),
+                expected=expected,
+            )
         )
 
+    async def change(self, wish: Callable[[int], m.Input]) -> m.Done:
+        """Have something changed; ``wish`` makes the input, which has the number it is given for its waiter."""
+        number = self._callers.number()
+        answer = await self._ask_scheduler(number, wish(number))
+        assert isinstance(answer, m.Done)
+        return answer
+
     async def keep_usage(self) -> None:
-        """Write every model's figures down."""
-        if usage := self.registry.usage():
+        """Write down what changed of the models' figures."""
+        if not (usage := self.registry.unwritten_usage()):
+            return
+        try:
             await self._state.write(*usage)
+        except BaseException:
+            self.registry.write_again(usage)
+            raise
 
     async def _ask_scheduler(self, number: int, wish: m.Input) -> m.Admit | m.Done:
         if self._closing:

@@ -1,6 +1,8 @@
 """What happened, in order: events and the bus that carries them.
 
 Names and data fields are the quick start's (``model-loaded``, ``model-switched`` …), the fields in snake_case.
+``model-switched`` is about ``current`` alone; other aliases have ``alias-pointed`` (``alias``, ``key``, ``previous``,
+``reason``) and ``alias-removed`` (the same without ``key``).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,7 +25,13 @@ from noa.chat import (
 )
 from noa.dialects.envelope import retarget
 from noa.engine import DEFAULT_WAIT_S, Engine
-from noa.errors import AIProviderError, ModelUnavailableError
+from noa.errors import (
+    AIProviderError,
+    ContextLengthError,
+    ModelUnavailableError,
+    PayloadTooLargeError,
+    ValidationError,
+)
 from noa.events import EventBus
 from noa.lease import Lease
 from noa.measurement.live import LiveMetrics, ServedRequest
@@ -96,6 +102,19 @@ class Inference:
         live.benchmarked(at)
         self._engine.registry.put_metrics(key, live.metrics())
 
+    def remember(self, records: Iterable[RequestRecord]) -> None:
+        """Take requests of an earlier run, oldest first, into the history; the averages have counted them."""
+        for record in records:
+            self._live_of(record.key).remember(
+                ServedRequest(
+                    at=record.at,
+                    latency_ms=record.latency_ms,
+                    success=record.success,
+                    tokens=record.completion_tokens,
+                    ttft_ms=record.ttft_ms,
+                )
+            )
+
     def history(self, key: str) -> Sequence[ServedRequest]:
         """The latest requests of a model, oldest first."""
         return self._live[key].history() if key in self._live else ()
@@ -113,8 +132,7 @@ class Inference:
     def _finished(self, record: RequestRecord) -> None:
         registry = self._engine.registry
         registry.touch(record.key, record.at)
-        cancelled = record.error_code == CLIENT_CANCELLED
-        if self._track and not cancelled:
+        if self._track and record.error_code not in NOT_THE_MODELS_FAULT:
             self._count(
                 record.key,
                 record.latency_ms,
@@ -135,8 +153,12 @@ class Inference:
         self._events.publish("inference-complete", data)
 
 
-#: What is noted of a request whose caller went away; it is neither a success nor the model's failure.
+#: What is noted of a request whose caller went away.
 CLIENT_CANCELLED = "CLIENT_CANCELLED"
+#: Ends that are neither a success nor the model's failure: they say something of the caller, and change no live figure.
+NOT_THE_MODELS_FAULT = frozenset(
+    {CLIENT_CANCELLED, ValidationError.code, ContextLengthError.code, PayloadTooLargeError.code}
+)
 
 
 class Serving:
@@ -270,8 +292,8 @@ class Serving:
             self._first_at = time.perf_counter()
 
     def notice_chunk(self, response: RawResponse) -> None:
-        """A piece of a raw answer has come."""
-        if self._first_at is None and response.begun:
+        """A piece of a raw answer has come. One that comes whole has no first token that anybody saw."""
+        if self._streamed and self._first_at is None and response.begun:
             self._first_at = time.perf_counter()
 
     def notice_end(self, response: RawResponse) -> None:

@@ -5,33 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
-
-import msgspec
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from noa.chat import ChatRequest, Message, TextPart
 from noa.errors import AIProviderError, ModelLoadError
 from noa.lifecycle import messages as m
-from noa.models import ModelCapability, ModelInfo
-from noa.providers.protocol import Locality, Offer, Provider
+from noa.providers.protocol import Lifecycled, Locality, Offer, Provider
 from noa.registry import Registry
-from noa.runtime.protocol import EngineProcess, EngineSpec, Journal, ProcessExit, Runtime
+from noa.runtime.diagnosis import WANT_OF_MEMORY
+from noa.runtime.protocol import EngineProcess, Journal, ProcessExit, Runtime
+from noa.shape import Shape
+from noa.sizes import Sizes
+from noa.state import SizeMeasured
 
 logger = logging.getLogger(__name__)
 
 #: Tells whoever listens: an event's type and its data.
 Publish = Callable[[str, Mapping[str, object]], None]
+#: Writes down what an engine was seen to take.
+Record = Callable[[SizeMeasured], Awaitable[None]]
 #: Tells the scheduler what became of a start or a stop.
 Report = Callable[[m.Input], None]
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """How an owned model is started where its load does not say: see ``LoadOptions``."""
-
-    context_size: int = 4096
-    slots: int = 1
-    threads: int = 1
-    gpu_layers: int | None = None
 
 
 class Launcher:
@@ -44,7 +38,9 @@ class Launcher:
         runtime: Runtime,
         registry: Registry,
         shape: Shape,
+        sizes: Sizes,
         journal: Journal,
+        record: Record,
         report: Report,
         publish: Publish,
     ) -> None:
@@ -52,7 +48,9 @@ class Launcher:
         self._runtime = runtime
         self._registry = registry
         self._shape = shape
+        self._sizes = sizes
         self._journal = journal
+        self._record = record
         self._report = report
         self._publish = publish
         self._processes: dict[str, EngineProcess] = {}
@@ -112,7 +110,8 @@ class Launcher:
             launch = self._launch if offer.locality is Locality.OWNED else self._verify
             size_bytes = await launch(order, offer)
         except AIProviderError as failure:
-            self._report(m.StartFailed(key=order.key, generation=order.generation, error=failure))
+            full = failure.details.get("reason") in WANT_OF_MEMORY
+            self._report(m.StartFailed(key=order.key, generation=order.generation, error=failure, out_of_memory=full))
         except Exception as fault:
             logger.exception("loading %s failed unexpectedly", order.key)
             sentence = f"{order.key} could not be loaded: {fault}. This is a fault of Noa's; its log says more."
@@ -126,6 +125,8 @@ class Launcher:
         if process is not None:
             await process.stop()
             await self._forget(order.key, process)
+        else:
+            await self._let_go(order.key)
         self._report(m.Stopped(key=order.key, generation=order.generation))
 
     # Owned models.
@@ -140,38 +141,43 @@ class Launcher:
             if phase == "warming-up":
                 self._publish("model-warming-up", {"key": order.key})
 
-        process = await self._runtime.start(self._spec(order, offer), self._journal, progress)
+        spec = self._shape.spec(offer, order.options, order.generation)
+        process = await self._runtime.start(spec, self._journal, progress)
         self._processes[order.key] = process
         process.exited.add_done_callback(lambda exited: self._exited(order, exited))
         self._warmed_up(order.key, began)
-        return process.memory_bytes()
+        return self._measure(order, offer, process)
 
-    def _spec(self, order: m.Start, offer: Offer) -> EngineSpec:
-        options, shape, model = order.options, self._shape, offer.model
-        return EngineSpec(
-            key=order.key,
-            generation=order.generation,
-            path=offer.path or "",
-            alias=model.id,
-            context_size=options.context_size or min(shape.context_size, model.context_window or shape.context_size),
-            slots=options.slots or shape.slots,
-            threads=options.threads or shape.threads,
-            gpu_layers=options.gpu_layers if options.gpu_layers is not None else shape.gpu_layers,
-            embedding=_only_embeds(model),
-        )
+    def _measure(self, order: m.Start, offer: Offer, process: EngineProcess) -> int | None:
+        """What it takes now, which is written down for its next start: in time for that, but nobody waits for it."""
+        measured = self._sizes.measure(offer, order.options, process)
+        if measured is None:
+            return None
+        if self._sizes.note(measured):
+            self._clean_up(self._write_down(measured))
+        return measured.size_bytes
+
+    async def _write_down(self, measured: SizeMeasured) -> None:
+        try:
+            await self._record(measured)
+        except AIProviderError as error:
+            logger.warning("what %s takes was measured, but not written down: %s", measured.engine.path, error.message)
 
     def _exited(self, order: m.Start, exited: asyncio.Future[ProcessExit]) -> None:
         if self._closing or exited.cancelled() or exited.result().expected:
             return
         process = self._processes.pop(order.key, None)
         if process is not None:
-            task = asyncio.get_running_loop().create_task(self._forget(order.key, process))
-            self._cleanups.add(task)
-            task.add_done_callback(self._cleanups.discard)
+            self._clean_up(self._forget(order.key, process))
         ended = exited.result()
         sentence = ended.error or f"The process of {order.key} ended by itself with code {ended.code}."
         error = ModelLoadError(sentence, provider=order.key.partition(":")[0], retryable=True)
         self._report(m.Crashed(key=order.key, generation=order.generation, error=error))
+
+    def _clean_up(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._cleanups.add(task)
+        task.add_done_callback(self._cleanups.discard)
 
     async def _forget(self, key: str, process: EngineProcess) -> None:
         await self._providers[key.partition(":")[0]].forget(process.endpoint)
@@ -180,6 +186,10 @@ class Launcher:
 
     async def _verify(self, order: m.Start, offer: Offer) -> None:
         provider = self._providers[offer.model.provider]
+        if isinstance(provider, Lifecycled):
+            await provider.load(
+                offer.model.id, lambda phase: self._publish("model-loading", {"key": order.key, "phase": phase})
+            )
         self._publish("model-loading", {"key": order.key, "phase": "verifying"})
         self._registry.amend(order.key, await provider.verify(offer.model.id))
         if not order.options.warmup:
@@ -191,11 +201,18 @@ class Launcher:
         await provider.complete(ChatRequest(messages=(hello,), max_tokens=1), offer.model.id)
         self._warmed_up(order.key, began)
 
+    async def _let_go(self, key: str) -> None:
+        """Have a remote model unloaded where it runs, if that is something one can ask for there."""
+        provider = self._providers[key.partition(":")[0]]
+        if not isinstance(provider, Lifecycled):
+            return
+        try:
+            offer = self._registry.last_offer(key)
+            if offer.locality is Locality.REMOTE:
+                await provider.unload(offer.model.id)
+        except AIProviderError as error:
+            logger.warning("%s may still be loaded where it runs: %s", key, error.message)
+
     def _warmed_up(self, key: str, began: float) -> None:
         duration_ms = (time.perf_counter() - began) * 1000
         self._publish("model-warmed-up", {"key": key, "duration_ms": round(duration_ms, 1)})
-
-
-def _only_embeds(model: ModelInfo) -> bool:
-    can = model.capabilities
-    return ModelCapability.EMBEDDINGS in can and ModelCapability.CHAT_COMPLETION not in can

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
+from noa.alias_book import Expected
 from noa.bootstrap import House, Place, build
 from noa.chat import ChatEvent, ChatReply, EmbeddingReply
 from noa.config import Configuration, ProviderConfig
@@ -28,6 +29,7 @@ from noa.measurement.samples import ProfileMetrics
 from noa.models import (
     ActiveModel,
     LoadOptions,
+    LoadPlan,
     ModelCapability,
     PerformanceMetrics,
     SwitchResult,
@@ -37,8 +39,9 @@ from noa.models import (
 from noa.providers.factory import ProviderFactory
 from noa.registry import Registry
 from noa.runtime.protocol import Runtime
+from noa.selection.aliases import CURRENT
 from noa.selection.rank import best
-from noa.state import ProfileRecord
+from noa.state import AliasRecord, ProfileRecord
 
 
 class Statistics(Value, frozen=True, kw_only=True):
@@ -128,6 +131,7 @@ class ModelManager:
             self._house = None
             await house.aclose()
             raise
+        await house.keep_figures()
         house.events.publish("initialized", {"models": len(house.engine.registry)})
 
     async def destroy(self) -> None:
@@ -222,8 +226,17 @@ class ModelManager:
         return self.inference.history(self.engine.resolve_key(key))
 
     def logs(self, key: str) -> Sequence[str]:
-        """The last lines a local model's process wrote."""
-        return self.engine.logs(self.engine.resolve_key(key))
+        """The last lines that a local model's process wrote, or wrote before it ended; none without a process."""
+        log = self.engine.log(self.engine.resolve_key(key))
+        return log.lines() if log else ()
+
+    async def follow_logs(self, key: str, last: int | None = None) -> AsyncGenerator[str, None]:
+        """The same lines (only the ``last`` ones if that is given), then each as it is written, until it ends."""
+        log = self.engine.log(self.engine.resolve_key(key))
+        if log is not None:
+            async with aclosing(log.follow(last)) as lines:
+                async for line in lines:
+                    yield line
 
     async def profiles(self, key: str, limit: int = 20) -> Sequence[ProfileRecord]:
         """Past profiles of a model, newest first."""
@@ -258,6 +271,13 @@ class ModelManager:
         await self.engine.load(key, given, wait_s=wait_s)
         return key
 
+    async def plan_load(self, key: str, options: LoadOptions | None = None) -> LoadPlan:
+        """What a load of this model would take, and whom it would cost their place. Nothing is loaded or changed.
+
+        Raises ``ConflictError`` where the model is loaded with other options.
+        """
+        return self.engine.plan(await self.engine.find_key(key), options or LoadOptions())
+
     async def unload_model(self, key: str, *, force: bool = False, drain_s: float = DEFAULT_DRAIN_S) -> str:
         """Unload a model once its requests are done (``force``: at once) and return its key.
 
@@ -268,10 +288,59 @@ class ModelManager:
         return key
 
     async def switch_model(
-        self, key: str, reason: str = "asked for", *, wait_s: float = DEFAULT_WAIT_S
+        self,
+        key: str,
+        reason: str = "asked for",
+        *,
+        expected: Expected = msgspec.UNSET,
+        wait_s: float = DEFAULT_WAIT_S,
     ) -> SwitchResult:
-        """Make another model the current one, loading it first. Requests that run finish on the old one."""
-        return await self.engine.switch(await self.engine.find_key(key), reason, wait_s=wait_s)
+        """Make another model the current one, loading it first. Requests that run finish on the old one.
+
+        Raises ``ConflictError`` if another model than ``expected`` (``None``: any model) is current then.
+        """
+        return await self.point_alias(CURRENT, key, reason, expected=expected, wait_s=wait_s)
+
+    async def point_alias(
+        self,
+        name: str,
+        key: str,
+        reason: str = "asked for",
+        *,
+        expected: Expected = msgspec.UNSET,
+        load: bool = True,
+        wait_s: float = DEFAULT_WAIT_S,
+    ) -> SwitchResult:
+        """Make an alias (``prod``, ``fast``) mean a model, as ``switch_model`` does with ``current``.
+
+        Requests for the alias follow it without one failing. With ``load=False`` the model is loaded when it is used.
+        Raises ``ValidationError`` for a name that can be no alias, and ``ConflictError`` if it means another model
+        than ``expected`` (``None``: any model).
+        """
+        book = self._open.aliases
+        return await book.point(name, key, reason, expected=expected, load=load, wait_s=wait_s)
+
+    async def rollback_alias(
+        self, name: str, reason: str | None = None, *, wait_s: float = DEFAULT_WAIT_S
+    ) -> SwitchResult:
+        """Make an alias mean what it meant before its latest change, loading that first; again is back again.
+
+        An alias that was removed comes back. Raises ``ModelNotFoundError`` if there never was such an alias, and
+        ``ConflictError`` if it meant nothing before.
+        """
+        return await self._open.aliases.roll_back(name, reason, wait_s=wait_s)
+
+    async def remove_alias(self, name: str, reason: str = "asked for") -> str:
+        """Drop an alias and return the key it meant. The model stays as it is. Raises ``ModelNotFoundError``."""
+        return await self._open.aliases.remove(name, reason)
+
+    async def aliases(self) -> Sequence[AliasRecord]:
+        """What each alias means, since when and why, by name; ``current`` is one of them if a model is in use."""
+        return await self._open.aliases.entries()
+
+    async def alias_history(self, name: str) -> Sequence[AliasRecord]:
+        """What an alias has meant, newest first. Raises ``ModelNotFoundError``."""
+        return await self._open.aliases.history(name)
 
     async def auto_switch_to_best_model(self, capability: ModelCapability | str) -> SwitchResult:
         """Switch to the best measured model that can do it. Raises ``ModelNotFoundError`` if none was measured."""

@@ -149,13 +149,43 @@ class SwitchResult(Value, frozen=True, kw_only=True):
     timestamp: datetime
 
 
+class LoadPlan(Value, frozen=True, kw_only=True):
+    """What a load would do, without doing it.
+
+    ``fits`` says whether there is a way at all: at once if ``evicts`` and ``waits_for`` are empty, otherwise when those
+    have gone (``evicts`` are idle and would be stopped, ``waits_for`` are busy or leaving already). ``basis`` is what
+    ``needed_bytes`` rests on: it was measured, calculated by a formula or a bound, or is the size of the file.
+    ``used_bytes`` is what all loaded models take now, ``budget_bytes`` what they may take (``None``: no limit). A
+    remote model takes neither memory nor threads of ours, so there they are ``None``.
+    """
+
+    key: str
+    fits: bool
+    needed_bytes: int | None
+    basis: str | None = None
+    budget_bytes: int | None
+    used_bytes: int
+    evicts: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    threads: int | None
+
+
+class CacheType(StrEnum):
+    """What an engine keeps of the tokens it has seen, per number: two bytes, about one, about half of one."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
 class LoadOptions(Value, frozen=True, kw_only=True):
     """How to load a model.
 
     ``warmup`` asks a remote model for one real token (a local one always answers one before it counts as loaded).
     ``ttl_s`` unloads it that many seconds after its last use, ``pin`` keeps it from ever being evicted, and a waiter of
     higher ``priority`` is served first. The rest shapes the process of a local model: ``context_size`` in tokens per
-    slot, ``slots`` requests at once, ``threads`` CPU threads, ``gpu_layers`` layers on the GPU.
+    slot, ``slots`` requests at once, ``threads`` CPU threads, ``gpu_layers`` layers on the GPU, and ``cache_type`` for
+    its cache (``f16`` unless configured otherwise; the others need less memory).
     """
 
     warmup: bool = False
@@ -166,3 +196,4 @@ class LoadOptions(Value, frozen=True, kw_only=True):
     slots: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
+    cache_type: CacheType | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from noa.errors import AIProviderError, ModelUnavailableError, ProviderConnectionError
+from noa.errors import AIProviderError, ModelUnavailableError
 from noa.lifecycle.aliases import CURRENT
 from noa.lifecycle.scheduler import Scheduler
 from noa.registry import Registry
@@ -15,7 +15,8 @@ class Naming:
     """What names mean just now.
 
     ``providers`` maps every name of every known provider to the canonical one, ``configured`` are those that are set
-    up, and ``advice`` says for each what to set. ``why_down`` says of a provider why it is down, if it is.
+    up, and ``advice`` says for each what to set. ``failure`` makes the error that says why a provider is
+    down, if it is.
     """
 
     def __init__(
@@ -26,14 +27,14 @@ class Naming:
         providers: Mapping[str, str],
         configured: Collection[str],
         advice: Mapping[str, str],
-        why_down: Callable[[str], str | None],
+        failure: Callable[[str], AIProviderError | None],
     ) -> None:
         self._registry = registry
         self._scheduler = scheduler
         self._providers = providers
         self._configured = configured
         self._advice = advice
-        self._why_down = why_down
+        self._failure = failure
 
     def resolve(self, name: str | None) -> str:
         """The alias or key that a name means; raises what is wrong with it.
@@ -45,9 +46,16 @@ class Naming:
         try:
             return self._registry.resolve(name, self._names)
         except AIProviderError as error:
-            if why := self._why_down(error.provider or ""):
-                raise ProviderConnectionError(why, provider=error.provider) from None
+            if failure := self._failure(error.provider or ""):
+                raise failure from None
             raise
+
+    def find(self, name: str | None) -> str:
+        """As ``resolve``, for whoever goes on to use it: an alias of a model that is not known now is refused too."""
+        meant = self.resolve(name)
+        if (key := self._scheduler.aliases.get(meant)) is not None:
+            self.resolve(key)
+        return meant
 
     def resolve_key(self, name: str | None) -> str:
         """The key that a name means now. Raises ``ModelUnavailableError`` if it is an alias of nothing."""

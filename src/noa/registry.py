@@ -10,7 +10,16 @@ from datetime import datetime
 import msgspec
 
 from noa.errors import ModelNotFoundError, ValidationError
-from noa.models import ModelCapability, ModelInfo, ModelStatus, PerformanceMetrics, RegistryEntry, model_key
+from noa.lifecycle.slots import SlotView
+from noa.models import (
+    ActiveModel,
+    ModelCapability,
+    ModelInfo,
+    ModelStatus,
+    PerformanceMetrics,
+    RegistryEntry,
+    model_key,
+)
 from noa.providers.protocol import Locality, Offer
 from noa.selection.aliases import Names, resolve
 from noa.state import ModelUsage
@@ -43,6 +52,7 @@ class Registry:
         self._departed: dict[str, Offer] = {}
         self._registered_at: dict[str, datetime] = {}
         self._figures: dict[str, Figures] = {}
+        self._changed: set[str] = set()
         self._keys_by_id: dict[str, list[str]] = {}
         self._keys_by_provider: dict[str, list[str]] = {}
 
@@ -77,6 +87,7 @@ class Registry:
 
     def touch(self, key: str, at: datetime) -> None:
         """Somebody used the model."""
+        self._changed.add(key)
         figures = self._figures.get(key, Figures())
         self._figures[key] = msgspec.structs.replace(figures, access_count=figures.access_count + 1, last_accessed=at)
 
@@ -87,8 +98,9 @@ class Registry:
                 metrics=each.metrics, access_count=each.access_count, last_accessed=each.last_accessed
             )
 
-    def usage(self) -> list[ModelUsage]:
-        """What is to be written of the models' use."""
+    def unwritten_usage(self) -> list[ModelUsage]:
+        """What changed of the models' use since this was last asked."""
+        changed, self._changed = self._changed, set()
         return [
             ModelUsage(
                 key=key,
@@ -97,10 +109,16 @@ class Registry:
                 last_accessed=figures.last_accessed,
             )
             for key, figures in self._figures.items()
+            if key in changed
         ]
+
+    def write_again(self, usage: Iterable[ModelUsage]) -> None:
+        """These could not be written."""
+        self._changed |= {each.key for each in usage}
 
     def put_metrics(self, key: str, metrics: PerformanceMetrics) -> None:
         """Set a model's performance figures."""
+        self._changed.add(key)
         self._figures[key] = msgspec.structs.replace(self._figures.get(key, Figures()), metrics=metrics)
 
     def figures(self, key: str) -> Figures:
@@ -111,6 +129,23 @@ class Registry:
     def all_figures(self) -> Mapping[str, Figures]:
         """What is remembered of every model's use."""
         return self._figures
+
+    def active(self, view: SlotView, loaded_at: datetime, *, pid: int | None, memory_bytes: int | None) -> ActiveModel:
+        """A loaded model with what is known of it. ``pid`` and ``memory_bytes`` are those of its process, if any."""
+        metrics = self.figures(view.key).metrics
+        return ActiveModel(
+            key=view.key,
+            model=self.last_offer(view.key).model,
+            loaded_at=loaded_at,
+            total_inferences=metrics.total_inferences if metrics else 0,
+            performance_metrics=metrics,
+            status=view.status,
+            in_flight=view.in_flight,
+            pinned=view.options.pin,
+            ttl_s=view.options.ttl_s,
+            pid=pid,
+            memory_bytes=memory_bytes,
+        )
 
     # Questions.
 

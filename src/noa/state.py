@@ -66,7 +66,37 @@ class ProcessGone(Value, frozen=True, kw_only=True):
     nonce: str
 
 
-Change = AliasPointed | ModelKept | ModelDropped | ModelUsage | ProcessIntended | ProcessStarted | ProcessGone
+class EngineIdentity(Value, frozen=True, kw_only=True):
+    """What decides how much memory an engine takes: its file, its shape, and which build it is.
+
+    ``file_bytes`` and ``modified_ns`` (nanoseconds since 1970) tell whether it is still the same file.
+    """
+
+    path: str
+    file_bytes: int | None
+    modified_ns: int | None
+    build: str
+    context_size: int
+    slots: int
+    cache_type: str
+    gpu_layers: int | None
+    embedding: bool
+
+
+class SizeMeasured(Value, frozen=True, kw_only=True):
+    """An engine was seen to take so much. ``by`` says which figure that is.
+
+    ``allocation`` is what it reported, with the overhead of a process; ``resident`` is the memory of the process.
+    """
+
+    engine: EngineIdentity
+    size_bytes: int
+    by: str
+
+
+Change = (
+    AliasPointed | ModelKept | ModelDropped | ModelUsage | ProcessIntended | ProcessStarted | ProcessGone | SizeMeasured
+)
 
 
 class AliasRecord(Value, frozen=True, kw_only=True):
@@ -104,6 +134,7 @@ class SavedState(Value, frozen=True, kw_only=True):
     models: tuple[KeptModel, ...] = ()
     usage: tuple[ModelUsage, ...] = ()
     processes: tuple[ProcessRecord, ...] = ()
+    sizes: tuple[SizeMeasured, ...] = ()
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):

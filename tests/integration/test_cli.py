@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,31 @@ def test_the_commands_speak_the_servers_language(served: Machine) -> None:
         refused = served.run(*arguments)
         assert (refused.returncode, refused.stdout) == (3, "")
         assert "nothing" in refused.stderr
+
+
+def test_the_commands_about_aliases_logs_and_events_speak_it_too(served: Machine) -> None:
+    assert msgspec.json.decode(served.run("alias", "ls", "--json").stdout) == {"aliases": [], "count": 0}
+    history = served.run("alias", "history", "current", "--json")
+    assert msgspec.json.decode(history.stdout) == {"name": "current", "key": None, "history": []}
+    for arguments in (
+        ["alias", "set", "prod", "llama.cpp:nothing"],
+        ["alias", "rm", "prod"],
+        ["alias", "rollback", "prod"],
+        ["alias", "history", "prod"],
+        ["logs", "llama.cpp:nothing"],
+        ["logs", "-f", "llama.cpp:nothing"],
+        ["show", "llama.cpp:nothing"],
+    ):
+        refused = served.run(*arguments)
+        assert (refused.returncode, refused.stdout) == (3, ""), arguments
+        assert "nothing" in refused.stderr or "prod" in refused.stderr
+    with served.start("events", "--after", "0", "--json") as listening:
+        assert listening.stdout is not None
+        first = msgspec.json.decode(listening.stdout.readline())
+        listening.send_signal(signal.SIGINT)
+        listening.communicate(timeout=60)
+    assert first.keys() == {"type", "sequence", "time", "data"}
+    assert listening.returncode == 130
 
 
 def test_the_server_asks_its_callers_for_its_key(served: Machine) -> None:

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
+import msgspec
+
 from noa.errors import AIProviderError
 from noa.lifecycle import messages as m
 from noa.lifecycle.aliases import Aliases
 from noa.lifecycle.departures import Departures
+from noa.lifecycle.eviction import Resident
 from noa.lifecycle.fleet import Fleet
 from noa.lifecycle.line import Line
 from noa.lifecycle.outbox import Outbox
 from noa.lifecycle.scheduler import Scheduler
 from noa.lifecycle.slots import RESIDENT, Slot, Waiter
+from noa.lifecycle.turns import Turns
 from noa.models import ModelStatus
 from noa.state import AliasPointed
 
@@ -42,12 +46,12 @@ def starts_twice() -> Iterator[None]:
     """What is loading already is started once more for the next one who asks."""
     original = Scheduler._serve_acquire
 
-    def serve_acquire(self: Scheduler, wish: m.Acquire) -> bool:
+    def serve_acquire(self: Scheduler, waiter: Waiter, wish: m.Acquire) -> bool:
         key = self._aliases.meaning(wish.name)
         slot = self._fleet.slots.get(key or "")
         if slot is not None and slot.status is ModelStatus.LOADING and not slot.started:
             self._outbox.emit(m.Start(key=slot.key, generation=slot.generation, options=slot.options))
-        return original(self, wish)
+        return original(self, waiter, wish)
 
     with patch.object(Scheduler, "_serve_acquire", serve_acquire):
         yield
@@ -107,6 +111,16 @@ def switches_before_it_is_written() -> Iterator[None]:
 @contextmanager
 def two_switches_at_once() -> Iterator[None]:
     with patch.object(Aliases, "is_changing", lambda _self, _name: False):
+        yield
+
+
+@contextmanager
+def forgets_changes_of_an_alias_that_queue() -> Iterator[None]:
+    def in_turn(self: Aliases, name: str, change: Callable[[], None]) -> None:
+        if not self.is_changing(name):
+            change()
+
+    with patch.object(Aliases, "in_turn", in_turn):
         yield
 
 
@@ -183,6 +197,83 @@ def sleeps_through_deadlines() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def overbooks_while_loading() -> Iterator[None]:
+    """What still loads is not counted yet."""
+
+    def residents(self: Fleet, *, without: Slot | None = None) -> list[Resident]:
+        loading = {slot.key for slot in self.resident.values() if slot.status is ModelStatus.LOADING}
+        return [each for each in original(self, without=without) if each.key not in loading]
+
+    original = Fleet.residents
+    with patch.object(Fleet, "residents", residents):
+        yield
+
+
+@contextmanager
+def leaks_a_reservation() -> Iterator[None]:
+    """The bytes of a start that failed are never given back."""
+    original = Fleet.failed
+
+    def failed(self: Fleet, slot: Slot, error: AIProviderError) -> None:
+        size_bytes = slot.size_bytes
+        original(self, slot, error)
+        if self.room.budget_bytes is not None:
+            self.room = msgspec.structs.replace(self.room, budget_bytes=self.room.budget_bytes - size_bytes)
+
+    with patch.object(Fleet, "failed", failed):
+        yield
+
+
+@contextmanager
+def frees_bytes_before_the_process_is_gone() -> Iterator[None]:
+    original = Fleet.order_stop
+
+    def order_stop(self: Fleet, slot: Slot) -> None:
+        original(self, slot)
+        slot.size_bytes = 0
+
+    with patch.object(Fleet, "order_stop", order_stop):
+        yield
+
+
+@contextmanager
+def starts_in_another_shape_than_was_reckoned() -> Iterator[None]:
+    with patch.object(Slot, "size_for", lambda slot, _options: slot.default_bytes):
+        yield
+
+
+@contextmanager
+def ignores_the_processors() -> Iterator[None]:
+    with patch.object(Turns, "_may_run", lambda _turns, _slot: True):
+        yield
+
+
+@contextmanager
+def passes_those_who_wait_for_processors() -> Iterator[None]:
+    original = Turns._may_run
+
+    def may_run(self: Turns, slot: Slot) -> bool:
+        self._next.clear()
+        return original(self, slot)
+
+    with patch.object(Turns, "_may_run", may_run):
+        yield
+
+
+@contextmanager
+def keeps_the_place_for_ever() -> Iterator[None]:
+    """Requests that overlap keep a model busy, and whoever waits for its place never gets it."""
+    with patch.object(Turns, "seek_place", lambda _turns, _waiter, _newcomer, _options: None):
+        yield
+
+
+@contextmanager
+def swaps_before_anybody_was_served() -> Iterator[None]:
+    with patch.object(Fleet, "owe", lambda _fleet, _slot, _waiters: None):
+        yield
+
+
 #: Every one of them.
 PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     plant.__name__: plant
@@ -195,6 +286,7 @@ PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         counts_idle_time_from_the_load,
         switches_before_it_is_written,
         two_switches_at_once,
+        forgets_changes_of_an_alias_that_queue,
         frees_memory_too_early,
         forgets_the_lease,
         forgets_the_limit,
@@ -202,5 +294,13 @@ PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         acknowledges_what_is_not_written,
         leaves_what_was_unloaded_noted,
         sleeps_through_deadlines,
+        overbooks_while_loading,
+        leaks_a_reservation,
+        frees_bytes_before_the_process_is_gone,
+        starts_in_another_shape_than_was_reckoned,
+        ignores_the_processors,
+        passes_those_who_wait_for_processors,
+        keeps_the_place_for_ever,
+        swaps_before_anybody_was_served,
     )
 }

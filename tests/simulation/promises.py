@@ -10,7 +10,8 @@ from noa.errors import ModelUnavailableError
 from noa.lifecycle import messages as m
 from noa.models import ModelStatus
 from noa.state import AliasPointed
-from simulation.world import Asked, BrokenPromiseError, Phase, World
+from simulation.scarcity import Scarcity
+from simulation.world import AliasChange, Asked, BrokenPromiseError, Phase, World
 
 #: Why a model may be stopped that is pinned.
 BY_HAND = {"unloaded", "it could not be recorded", "switched away"}
@@ -29,6 +30,7 @@ class Promises:
         self._tokens: dict[int, m.Persist] = {}
         self._loaded: set[str] = set()
         self._resumed: set[str] = set()
+        self._scarcity = Scarcity(world)
         world.watch = self.check
 
     def check(self, message: m.Input, effects: list[m.Effect]) -> None:
@@ -38,8 +40,6 @@ class Promises:
         for effect in effects:
             if isinstance(effect, m.Persist):
                 self._tokens[effect.token] = effect
-            elif isinstance(effect, m.Start):
-                self._there_is_room(effect)
             elif isinstance(effect, m.Stop):
                 self._may_stop(effect)
             elif isinstance(effect, m.Admit):
@@ -48,6 +48,7 @@ class Promises:
                 self._says_when(effect)
             elif isinstance(effect, m.Done):
                 self._compared(effect)
+        self._scarcity.check(message, effects)
         self._aliases_follow_the_disk(message)
         self._lease_passes(effects)
         self._nobody_is_overdue()
@@ -59,19 +60,6 @@ class Promises:
         self._loaded = {view.key for view in self._world.scheduler.residents() if view.status is ModelStatus.LOADED}
 
     # Of effects.
-
-    def _there_is_room(self, start: m.Start) -> None:
-        world = self._world
-        spec, room = world.specs[start.key], world.plan.room
-        if not spec.owned:
-            return
-        # Remote models that were started after it in the same step are not its concern.
-        live = [key for key, process in world.live.items() if process.generation <= start.generation]
-        if len(live) > room.max_models:
-            raise BrokenPromiseError(f"{start} makes {live} live where {room.max_models} may be")
-        used = sum(world.specs[key].size_bytes for key in live)
-        if room.budget_bytes is not None and used > room.budget_bytes:
-            raise BrokenPromiseError(f"{start} takes {used} bytes where {room.budget_bytes} may be")
 
     def _may_stop(self, stop: m.Stop) -> None:
         world = self._world
@@ -128,7 +116,8 @@ class Promises:
 
     def _compared(self, done: m.Done) -> None:
         wish = self._world.asked[done.waiter].wish
-        if isinstance(wish, m.Switch) and wish.expected is not msgspec.UNSET and wish.expected != done.previous:
+        expected = wish.expected if isinstance(wish, m.Switch | m.PointAlias) else msgspec.UNSET
+        if expected is not msgspec.UNSET and expected != done.previous:
             raise BrokenPromiseError(f"{wish} replaced {done.previous}")
 
     # Of states.
@@ -149,12 +138,12 @@ class Promises:
         admitted = {each.key for each in effects if isinstance(each, m.Admit)}
         for key in loaded:
             waiting = [asked for asked in self._world.asked.values() if asked.pending and self._wants(asked, key)]
-            if waiting and key not in admitted:
+            if any(not self._scarcity.excuses(asked, key) for asked in waiting) and key not in admitted:
                 raise BrokenPromiseError(f"{key} was loaded for {waiting}, who did not get it")
 
     def _nobody_is_overdue(self) -> None:
         for asked in self._world.asked.values():
-            if asked.pending and asked.wish.deadline <= self._world.now and not self._is_under_way(asked):
+            if asked.pending and asked.deadline <= self._world.now and not self._is_under_way(asked):
                 raise BrokenPromiseError(f"{asked.wish} is overdue")
 
     def _is_under_way(self, asked: Asked) -> bool:
@@ -162,6 +151,8 @@ class Promises:
         wish, world = asked.wish, self._world
         if isinstance(wish, m.Acquire):
             return False
+        if isinstance(wish, AliasChange):
+            return bool(world.writes)
         process = world.live.get(wish.key)
         stopping = isinstance(wish, m.Unload) and process is not None and process.phase is Phase.STOPPING
         return bool(stopping or world.writes)
@@ -176,16 +167,20 @@ class Promises:
             if view is None or view.status is not ModelStatus.LOADED:
                 continue
             limit = self._limit(view.key)
-            if wish.hold or limit is None or len(self._serving(view.key)) < limit:
+            free = wish.hold or limit is None or len(self._serving(view.key)) < limit
+            if free and not self._scarcity.excuses(asked, view.key):
                 raise BrokenPromiseError(f"{wish} waits, although {key} is loaded and free")
 
     def _timer_is_early_enough(self) -> None:
         world = self._world
         timer = world.timer if world.timer is not None else float("inf")
         for asked in world.asked.values():
-            if asked.pending and not self._is_under_way(asked) and timer > asked.wish.deadline:
+            if asked.pending and not self._is_under_way(asked) and timer > asked.deadline:
                 raise BrokenPromiseError(f"the timer at {timer} comes too late for {asked.wish}")
         used = {admit.key for admit in world.using.values()}
+        used |= {
+            key for key in world.live for asked in world.asked.values() if asked.pending and self._wants(asked, key)
+        }
         for process in world.live.values():
             view = world.scheduler.view(process.key)
             if view is None or view.status is not ModelStatus.LOADED or process.key in used or world.writes:
@@ -254,7 +249,7 @@ class Promises:
         world = self._world
         pinned = [view for view in world.scheduler.residents() if view.options.pin]
         budget = world.plan.room.budget_bytes
-        size = sum(view.size_bytes for view in pinned) + world.specs[key].size_bytes
+        size = sum(view.size_bytes for view in pinned) + world.size_of(key, world.disk.kept[key])
         return len(pinned) < world.plan.room.max_models and (budget is None or size <= budget)
 
     # Words.

@@ -18,8 +18,8 @@ from noa.state import Change
 class Stage:
     """``room`` models at most, and a disk that writes at once unless ``disk_waits`` or ``disk_fails``."""
 
-    def __init__(self, room: int = 10, budget_bytes: int | None = None) -> None:
-        self.scheduler = Scheduler(Room(max_models=room, budget_bytes=budget_bytes))
+    def __init__(self, room: int = 10, budget_bytes: int | None = None, cores: int | None = None) -> None:
+        self.scheduler = Scheduler(Room(max_models=room, budget_bytes=budget_bytes, cores=cores))
         self.now = 0.0
         self.disk_waits = False
         self.disk_fails = False
@@ -106,9 +106,15 @@ class Stage:
                 self.written.extend(persist.changes)
                 self.step(m.Persisted(token=persist.token))
 
-    def known(self, *keys: str, owned: bool = True, size_bytes: int = 1, concurrency: int | None = None) -> None:
+    def known(
+        self, *keys: str, owned: bool = True, size_bytes: int = 1, concurrency: int | None = None, threads: int = 1
+    ) -> None:
         for key in keys:
-            self.step(m.Known(key=key, owned=owned, size_bytes=size_bytes, concurrency=concurrency))
+            known = m.Known(key=key, owned=owned, size_bytes=size_bytes, concurrency=concurrency, threads=threads)
+            self.step(known)
+
+    def sized(self, key: str, options: LoadOptions, size_bytes: int) -> None:
+        self.step(m.Sized(key=key, options=options, size_bytes=size_bytes))
 
     def at(self, now: float) -> None:
         """Let time pass, and the timer ring where it was set."""
@@ -160,12 +166,23 @@ class Stage:
         )
         return number
 
-    def started(self, key: str) -> None:
-        self.step(m.Started(key=key, generation=self.view(key).generation))
+    def point(self, alias: str, key: str, expected: str | msgspec.UnsetType | None = msgspec.UNSET) -> int:
+        number = next(self._numbers)
+        self.step(m.PointAlias(waiter=number, alias=alias, key=key, reason="asked for", expected=expected))
+        return number
 
-    def start_failed(self, key: str, error: AIProviderError | None = None) -> None:
+    def drop(self, alias: str) -> int:
+        number = next(self._numbers)
+        self.step(m.DropAlias(waiter=number, alias=alias, reason="asked for"))
+        return number
+
+    def started(self, key: str, size_bytes: int | None = None) -> None:
+        self.step(m.Started(key=key, generation=self.view(key).generation, size_bytes=size_bytes))
+
+    def start_failed(self, key: str, error: AIProviderError | None = None, *, out_of_memory: bool = False) -> None:
         error = error or ModelLoadError(f"{key} does not start.")
-        self.step(m.StartFailed(key=key, generation=self.view(key).generation, error=error))
+        generation = self.view(key).generation
+        self.step(m.StartFailed(key=key, generation=generation, error=error, out_of_memory=out_of_memory))
 
     def stopped(self, key: str) -> None:
         self.step(m.Stopped(key=key, generation=self.view(key).generation))

@@ -13,11 +13,13 @@ from enum import Enum, auto
 from noa.errors import AIProviderError, ModelLoadError, StorageError
 from noa.lifecycle import messages as m
 from noa.lifecycle.scheduler import Scheduler
-from noa.models import LoadOptions
+from noa.models import LoadOptions, LoadPlan
 from noa.state import AliasPointed, ModelDropped, ModelKept
 from simulation import plan as plans
 
-Wish = m.Acquire | m.Load | m.Switch | m.Unload
+#: What waits for nothing but the disk.
+AliasChange = m.PointAlias | m.DropAlias
+Wish = m.Acquire | m.Load | m.Switch | m.Unload | AliasChange
 
 
 class BrokenPromiseError(AssertionError):
@@ -35,8 +37,12 @@ class Incarnation:
     """A process, or a remote model in use."""
 
     start: m.Start
+    size_bytes: int
     phase: Phase = Phase.STARTING
     last_used: float = 0.0
+    loaded_at: float = 0.0
+    #: Who waited for it when it was loaded.
+    owed: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -53,12 +59,18 @@ class Asked:
 
     wish: Wish
     order: int
+    since: float
     answer: m.Effect | None = None
     left: bool = False
 
     @property
     def pending(self) -> bool:
         return self.answer is None and not self.left
+
+    @property
+    def deadline(self) -> float:
+        """When it must be answered at the latest; at once, but for the disk, if it may not wait."""
+        return 0.0 if isinstance(self.wish, AliasChange) else self.wish.deadline
 
 
 @dataclass
@@ -99,6 +111,8 @@ class World:
         self.using: dict[int, m.Admit] = {}
         self.live: dict[str, Incarnation] = {}
         self.disk = Disk()
+        self.sizes: dict[tuple[str, bool], int] = {}
+        self.foretold: LoadPlan | None = None
         self.writes: deque[m.Persist] = deque()
         self.timer: float | None = None
         self.watch: Callable[[m.Input, list[m.Effect]], None] = lambda _message, _effects: None
@@ -114,7 +128,7 @@ class World:
     def run(self) -> None:
         """Play the whole schedule, until nothing is left that could happen."""
         for model in self.plan.models:
-            self.step(model.known)
+            self._tell_of(model)
         for _ in range(self.plan.wishes):
             self._at(self.chance.uniform(0, self.plan.horizon_s), self._wish)
         while self._queue or self.timer is not None:
@@ -127,6 +141,20 @@ class World:
                 _, _, act = heapq.heappop(self._queue)
                 self._pass(at)
                 act()
+
+    def size_of(self, key: str, options: LoadOptions) -> int:
+        """What is thought that a model takes: what was measured of that shape, else what was expected."""
+        return self.sizes.get((key, bool(options.slots)), self.specs[key].expected_bytes(options))
+
+    def _tell_of(self, model: plans.ModelPlan) -> None:
+        self.step(model.known(self.size_of(model.key, LoadOptions())))
+        wide = LoadOptions(slots=3)
+        self.step(m.Sized(key=model.key, options=wide, size_bytes=self.size_of(model.key, wide)))
+
+    def threads_of(self, key: str) -> int:
+        """What it computes with; nothing here if it is elsewhere."""
+        spec = self.specs[key]
+        return (self.live[key].start.options.threads or spec.threads) if spec.owned else 0
 
     def _pass(self, at: float) -> None:
         self.now = max(self.now, at)
@@ -156,7 +184,7 @@ class World:
     def _wish(self) -> None:
         message = self.wishes.draw(self.now)
         if isinstance(message, m.Gone):
-            self._soon(lambda: self.step(self.specs[message.key].known))
+            self._soon(lambda: self._tell_of(self.specs[message.key]))
             self.step(message)
         elif isinstance(message, Wish):
             self.ask(message)
@@ -164,10 +192,21 @@ class World:
             self._repeat(self.chance.choice(self._past))
 
     def ask(self, wish: Wish) -> None:
-        self.asked[wish.waiter] = Asked(wish, next(self._order))
+        self.asked[wish.waiter] = Asked(wish, next(self._order), self.now)
         if self.chance.random() < 0.15:
             self._soon(lambda: self.leave(wish.waiter))
+        self.foretold = self._foretell(wish) if isinstance(wish, m.Load) else None
         self.step(wish)
+
+    def _foretell(self, load: m.Load) -> LoadPlan | None:
+        before = self.scheduler.residents()
+        try:
+            return self.scheduler.plan(load.key, load.options, self.size_of(load.key, load.options))
+        except AIProviderError:
+            return None
+        finally:
+            if self.scheduler.residents() != before:
+                raise BrokenPromiseError(f"a plan of {load} has changed something")
 
     def leave(self, number: int) -> None:
         """The caller is through, or goes away before it was answered."""
@@ -217,12 +256,26 @@ class World:
                 self._cut(effect)
             case m.Publish():
                 if effect.type == "model-loaded":
-                    self.live[str(effect.data["key"])].last_used = self.now
+                    self._loaded(self.live[str(effect.data["key"])])
+
+    def _loaded(self, process: Incarnation) -> None:
+        process.last_used = process.loaded_at = self.now
+        process.owed = tuple(
+            number for number, asked in self.asked.items() if asked.pending and self.wants(asked, process.key)
+        )
+
+    def wants(self, asked: Asked, key: str) -> bool:
+        """Whether this is the model that it waits for."""
+        wish = asked.wish
+        if isinstance(wish, m.Acquire):
+            aliases = self.scheduler.aliases
+            return (aliases.get(wish.name) if wish.name == "current" else aliases.get(wish.name, wish.name)) == key
+        return isinstance(wish, m.Load | m.Switch) and wish.key == key
 
     def _start(self, effect: m.Start) -> None:
         if effect.key in self.live:
             raise BrokenPromiseError(f"{effect.key} was started while it lives")
-        process = Incarnation(effect)
+        process = Incarnation(effect, self.size_of(effect.key, effect.options))
         self.live[effect.key] = process
         self._soon(lambda: self._started(process))
 
@@ -234,12 +287,22 @@ class World:
         elif self.chance.random() < self.plan.start_failure:
             self._end(process)
             error = ModelLoadError(f"{process.key} does not start.")
-            self._report(m.StartFailed(key=process.key, generation=process.generation, error=error))
+            full = self.chance.random() < self.plan.out_of_memory
+            failed = m.StartFailed(key=process.key, generation=process.generation, error=error, out_of_memory=full)
+            self._report(failed)
         else:
             process.phase = Phase.RUNNING
             if self.chance.random() < self.plan.crash:
                 self._soon(lambda: self._crash(process))
-            self._report(m.Started(key=process.key, generation=process.generation))
+            self._report(m.Started(key=process.key, generation=process.generation, size_bytes=self._measure(process)))
+
+    def _measure(self, process: Incarnation) -> int | None:
+        spec, options = self.specs[process.key], process.start.options
+        if not spec.owned or self.chance.random() < 0.5:
+            return None
+        process.size_bytes = spec.expected_bytes(options) + spec.surplus_bytes
+        self.sizes[process.key, bool(options.slots)] = process.size_bytes
+        return process.size_bytes
 
     def _crash(self, process: Incarnation) -> None:
         if self.live.get(process.key) is process:

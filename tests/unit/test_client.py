@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -14,10 +15,12 @@ from aiohttp import web
 from noa import errors
 from noa.chat import TextDelta
 from noa.cli.connection import phase_of, phases_shown
-from noa.client import NoaClient, ServerEvent, ServerUnreachableError, error_from_answer
+from noa.client import NoaClient, ServerUnreachableError, error_from_answer
+from noa.client_answers import ServerEvent
 from noa.errors import AIProviderError, ModelLoadError, ProviderAuthenticationError, ProviderResponseError
 from scripted_server import ScriptedServer
 
+MOMENT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, AIProviderError)]
 
 
@@ -127,14 +130,14 @@ async def test_letting_go_of_a_chat_closes_its_connection(server: ScriptedServer
 
 
 def event(sequence: int, kind: str, data: dict[str, object]) -> bytes:
-    body = {"type": kind, "sequence": sequence, "time": "2026-11-20T12:00:00Z", "data": data}
+    body = {"type": kind, "sequence": sequence, "time": MOMENT, "data": data}
     return f"event: {kind}\nid: {sequence}\ndata: ".encode() + msgspec.json.encode(body) + b"\n\n"
 
 
 async def test_events_carry_their_sequence_and_resume_by_it(server: ScriptedServer, client: NoaClient) -> None:
     server.stream("GET", "/api/v1/events", [b": hello\n\n", event(8, "model-loaded", {"key": "openai:x"})])
     happened = [each async for each in client.events(after=7)]
-    assert happened == [ServerEvent(type="model-loaded", sequence=8, data={"key": "openai:x"})]
+    assert happened == [ServerEvent(type="model-loaded", sequence=8, time=MOMENT, data={"key": "openai:x"})]
     assert server.received[0].headers["Last-Event-ID"] == "7"
 
 
@@ -172,8 +175,8 @@ async def test_a_load_that_fails_fails_as_such_without_events(server: ScriptedSe
 )
 def test_whose_phase_an_event_reports(requested: str, shown: str | None) -> None:
     data = {"key": "llama.cpp:a/b", "phase": "loading"}
-    assert phase_of(ServerEvent(type="model-loading", sequence=1, data=data), requested) == shown
-    assert phase_of(ServerEvent(type="model-loaded", sequence=1, data=data), requested) is None
+    assert phase_of(ServerEvent(type="model-loading", sequence=1, time=MOMENT, data=data), requested) == shown
+    assert phase_of(ServerEvent(type="model-loaded", sequence=1, time=MOMENT, data=data), requested) is None
 
 
 async def test_nobody_listening_is_told_from_everything_else() -> None:

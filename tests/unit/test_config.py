@@ -275,6 +275,15 @@ class TestPaths:
         moved = Configuration.from_file("etc/my.yaml", environ=environ, cwd=tmp_path)
         assert moved.extra_model_folders == (tmp_path / "m",)
 
+    def test_an_engine_that_cannot_be_run_is_refused_by_its_setting(self, tmp_path: Path) -> None:
+        plain = tmp_path / "plain"
+        plain.touch()
+        for engine in ("/does/not/exist", "not-on-the-path", str(tmp_path), str(plain)):
+            message = refusal(tmp_path, NOA_LLAMA_SERVER=engine)
+            assert message.startswith("NOA_LLAMA_SERVER must be a program that can be run")
+        plain.chmod(0o755)
+        assert configure(tmp_path, NOA_LLAMA_SERVER="plain").llama_server == plain
+
     def test_the_file_is_found_where_it_is_looked_for(self, tmp_path: Path) -> None:
         (tmp_path / "home").mkdir()
         (tmp_path / "home" / "noa.yaml").write_text("server: {port: 1}")

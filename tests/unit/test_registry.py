@@ -127,7 +127,8 @@ def test_figures_go_to_disk_and_back() -> None:
     registry.touch("fake:a", LATER)
     registry.put_metrics("fake:a", PerformanceMetrics(total_inferences=2, average_latency=5.0))
     other = registry_with(offer("a"))
-    other.restore(registry.usage())
+    other.restore(registry.unwritten_usage())
+    assert registry.unwritten_usage() == []
     entry = other.get("fake:a")
     assert entry is not None
     assert (entry.access_count, entry.last_accessed) == (2, LATER)

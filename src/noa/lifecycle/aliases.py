@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from noa.errors import AIProviderError
+import msgspec
+
+from noa.errors import AIProviderError, ConflictError
 from noa.lifecycle.outbox import Outbox
 from noa.state import AliasPointed
 
@@ -20,6 +23,7 @@ class Aliases:
         self._outbox = outbox
         self._keys: dict[str, str] = {}
         self._changing: set[str] = set()
+        self._queued: dict[str, deque[Callable[[], None]]] = {}
 
     def restore(self, keys: Mapping[str, str]) -> None:
         """Take over what was written before a restart."""
@@ -41,25 +45,52 @@ class Aliases:
         """Whether a change of it is being written. Until that is over nobody else may begin one."""
         return name in self._changing
 
+    def lost_race(self, name: str, expected: str | msgspec.UnsetType | None) -> ConflictError | None:
+        """What to tell somebody who decided on a change while the alias meant something else than it does now."""
+        present = self._keys.get(name)
+        if isinstance(expected, msgspec.UnsetType) or expected == present:
+            return None
+        return ConflictError(f"“{name}” means {present or 'nothing'} now, not {expected or 'nothing'}.")
+
+    def in_turn(self, name: str, change: Callable[[], None]) -> None:
+        """Make a change now, or when those that are being written or queued before it are over."""
+        if self.is_changing(name):
+            self._queued.setdefault(name, deque()).append(change)
+        else:
+            change()
+
     def begin(self, name: str, key: str | None, reason: str) -> AliasPointed:
         """The change to write. ``end`` must follow, whatever became of it."""
         self._changing.add(name)
         return AliasPointed(name=name, key=key, previous=self._keys.get(name), reason=reason)
 
     def end(self, pointed: AliasPointed, error: AIProviderError | None, *, announce: bool = True) -> None:
-        """The change was written, so it applies; or it was not, so nothing has happened."""
+        """The change was written, so it applies; or it was not, so nothing has happened. Then the next one begins."""
         self._changing.discard(pointed.name)
-        if error is not None:
-            return
+        if error is None:
+            self._apply(pointed)
+            if announce:
+                self._announce(pointed)
+        queued = self._queued.get(pointed.name)
+        while queued and not self.is_changing(pointed.name):
+            queued.popleft()()
+        if not queued:
+            self._queued.pop(pointed.name, None)
+
+    def _apply(self, pointed: AliasPointed) -> None:
         if pointed.key is None:
             self._keys.pop(pointed.name, None)
-            return
-        self._keys[pointed.name] = pointed.key
-        if announce:
+        else:
+            self._keys[pointed.name] = pointed.key
+
+    def _announce(self, pointed: AliasPointed) -> None:
+        """``current`` has the quick start's event; that there is no current model is told by the model's own event."""
+        name, key, previous, reason = pointed.name, pointed.key, pointed.previous, pointed.reason
+        if name != CURRENT and key is not None:
+            self._outbox.publish("alias-pointed", alias=name, key=key, previous=previous, reason=reason)
+        elif name != CURRENT:
+            self._outbox.publish("alias-removed", alias=name, previous=previous, reason=reason)
+        elif key is not None:
             self._outbox.publish(
-                "model-switched",
-                alias=pointed.name,
-                previous_model=pointed.previous,
-                current_model=pointed.key,
-                reason=pointed.reason,
+                "model-switched", alias=name, previous_model=previous, current_model=key, reason=reason
             )

@@ -26,8 +26,12 @@ class Departures:
         """Stop a model that has drained.
 
         One that is unloaded by hand is written off first, and stays if that fails. One that never served has
-        nothing to go back to; it is stopped at once and written off afterwards.
+        nothing to go back to; it is stopped at once and written off afterwards. One that waits for its second start
+        has no process to stop.
         """
+        if slot.retry_after is not None:
+            self.stopped(slot)
+            return
         if not slot.unloaders:
             self._drop(slot.key)
             self._fleet.order_stop(slot)

@@ -10,20 +10,67 @@ import msgspec
 class Resident(msgspec.Struct, frozen=True, kw_only=True):
     """A model that takes a place now. ``evictable`` means loaded, idle, unleased and unpinned.
 
-    ``last_used`` is on the scheduler's clock, in seconds; ``size_bytes`` is what stopping it gives back.
+    ``last_used`` is on the scheduler's clock, in seconds; ``size_bytes`` is what stopping it gives back. ``pinned``
+    ones never go, and ``leaving`` ones are about to be gone.
     """
 
     key: str
     size_bytes: int
     last_used: float
     evictable: bool
+    pinned: bool = False
+    leaving: bool = False
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """How much there is: at most ``max_models`` at once, and ``budget_bytes`` in all (``None``: no limit)."""
+    """How much there is: at most ``max_models`` at once, and ``budget_bytes`` in all (``None``: no limit).
+
+    Engines that are busy at the same time have at most ``cores`` threads together (``None``: no limit); see ``Turns``.
+    """
 
     max_models: int
     budget_bytes: int | None = None
+    cores: int | None = None
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model gets a place: ``evicts`` must go, and ``busy`` and ``leaving`` be waited for.
+
+    Without ``fits`` there is no way: it is too large, or too much of the room is pinned.
+    """
+
+    fits: bool
+    evicts: tuple[str, ...] = ()
+    busy: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it may start as things are."""
+        return self.fits and not (self.evicts or self.busy or self.leaving)
+
+
+def place(residents: Iterable[Resident], room: Room, needed_bytes: int) -> Placement:
+    """How one more model that needs ``needed_bytes`` gets a place among these."""
+    everyone = list(residents)
+    if victims(everyone, room, needed_bytes) == ():
+        return Placement(fits=True)
+    staying = [each for each in everyone if not each.leaving]
+    leaving = tuple(each.key for each in everyone if each.leaving)
+    idle = victims(staying, room, needed_bytes)
+    if idle is not None:
+        return Placement(fits=True, evicts=idle, leaving=leaving)
+    patient = [msgspec.structs.replace(each, evictable=not each.pinned) for each in staying]
+    chosen = victims(patient, room, needed_bytes)
+    if chosen is None:
+        return Placement(fits=False)
+    free = {each.key for each in staying if each.evictable}
+    return Placement(
+        fits=True,
+        evicts=tuple(key for key in chosen if key in free),
+        busy=tuple(key for key in chosen if key not in free),
+        leaving=leaving,
+    )
 
 
 def victims(residents: Iterable[Resident], room: Room, needed_bytes: int) -> tuple[str, ...] | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from noa.errors import AIProviderError, ConflictError
 from noa.lifecycle import messages as m
-from noa.lifecycle.eviction import Resident, Room, victims
+from noa.lifecycle.eviction import Placement, Resident, Room, place
 from noa.lifecycle.outbox import Outbox
-from noa.lifecycle.slots import RESIDENT, Slot
+from noa.lifecycle.slots import RESIDENT, Slot, Waiter
 from noa.lifecycle.states import Move
 from noa.models import LoadOptions, ModelStatus
 
@@ -19,12 +19,15 @@ MAX_BACKOFF_S: Final = 60.0
 #: More than this many crashes within the window is given up.
 MAX_CRASHES: Final = 5
 CRASH_WINDOW_S: Final = 300.0
+#: For so long at most those for whom a model was loaded keep it from making room for others, before they have it.
+MIN_RESIDENCY_S: Final = 2.0
 
 
 class Fleet:
     """Every slot, those that take a place, and those that come back by themselves.
 
-    ``kept`` is what the disk says of the models to load again after a restart. ``now`` is set before each step.
+    ``kept`` is what the disk says of the models to load again after a restart. ``now`` is set before each step;
+    ``changed`` says that whoever could not be served before may be now.
     """
 
     def __init__(self, room: Room, outbox: Outbox) -> None:
@@ -33,8 +36,9 @@ class Fleet:
         self.resident: dict[str, Slot] = {}
         self.reviving: dict[str, Slot] = {}
         self.kept: dict[str, LoadOptions] = {}
+        self.changed = False
         self._generations = itertools.count(1)
-        self._room = room
+        self.room = room
         self._outbox = outbox
 
     # What exists.
@@ -43,12 +47,21 @@ class Fleet:
         """A model exists. What is said of its size counts from its next start."""
         slot = self.slots.get(message.key)
         if slot is None:
-            self.slots[message.key] = Slot(message.key, message.owned, message.size_bytes, message.concurrency)
-            return
+            slot = Slot(message.key, message.owned, message.size_bytes, message.concurrency)
+            self.slots[message.key] = slot
         slot.gone = False
+        slot.default_bytes, slot.default_threads = message.size_bytes, message.threads
         if slot.status not in RESIDENT:
-            slot.owned, slot.size_bytes = message.owned, message.size_bytes
+            slot.owned, slot.size_bytes = message.owned, slot.size_for(slot.options)
             slot.concurrency = message.concurrency
+
+    def sized(self, message: m.Sized) -> None:
+        """A model needs so much with these options, from its next start."""
+        slot = self.slots.get(message.key)
+        if slot is not None:
+            slot.note_size(message.options, message.size_bytes)
+            if slot.status not in RESIDENT:
+                slot.size_bytes = slot.size_for(slot.options)
 
     def gone(self, message: m.Gone) -> None:
         """A model is offered no longer; it is forgotten as soon as it is not in use."""
@@ -66,39 +79,49 @@ class Fleet:
     def incarnation(self, key: str, generation: int) -> Slot | None:
         """The slot, if it still is the incarnation that a completion speaks of."""
         slot = self.slots.get(key)
-        return slot if slot is not None and slot.generation == generation and slot.status in RESIDENT else None
+        if slot is None or slot.generation != generation or slot.status not in RESIDENT:
+            return None
+        return slot if slot.retry_after is None else None
 
     # Coming.
 
     def begin_load(self, slot: Slot, options: LoadOptions) -> bool:
         """Start it if there is room. Otherwise let whoever may go make room, and say no for now.
 
-        A remote model takes no memory, so it never waits for a place; ``trim`` restores the limit afterwards.
+        Its bytes are taken from here on, until its process is gone. A remote model takes none, so it never waits for a
+        place; ``trim`` restores the limit afterwards.
         """
-        present = list(self.resident.values())
-        staying = [each for each in present if each.status is not ModelStatus.DRAINING]
-        fits_now = self._victims(present, slot) == ()
-        if not fits_now:
-            for key in self._victims(staying, slot) or ():
+        placement = self.placement(slot, options)
+        if not placement.at_once:
+            for key in () if placement.busy else placement.evicts:
                 self.drain(self.resident[key], "evicted")
             if slot.owned:
                 return False
         slot.move(Move.LOAD)
-        slot.generation = next(self._generations)
         slot.options = options
+        slot.size_bytes = slot.size_for(options)
         slot.loaded_since = self.now
         self.resident[slot.key] = slot
         self._outbox.publish("model-loading", key=slot.key, phase="starting")
-        self._outbox.emit(m.Start(key=slot.key, generation=slot.generation, options=options))
+        self._start(slot)
         return True
 
-    def would_fit(self, newcomer: Slot, *, without: Slot) -> bool:
-        """Whether there would be room for one model if another left, and whoever may go went too."""
-        staying = [slot for slot in self.resident.values() if slot is not without]
-        return self._victims(staying, newcomer) is not None
+    def _start(self, slot: Slot) -> None:
+        slot.generation = next(self._generations)
+        self._outbox.emit(m.Start(key=slot.key, generation=slot.generation, options=slot.options))
 
-    def _victims(self, residents: list[Slot], newcomer: Slot) -> tuple[str, ...] | None:
-        return victims(map(_as_resident, residents), self._room, newcomer.size_bytes)
+    def placement(self, slot: Slot, options: LoadOptions, *, without: Slot | None = None) -> Placement:
+        """How a model that has no place gets one, with these options, and if another left."""
+        return place(self.residents(without=without), self.room, slot.size_for(options))
+
+    def residents(self, *, without: Slot | None = None) -> list[Resident]:
+        """Who takes a place now."""
+        return [_as_resident(slot) for slot in self.resident.values() if slot is not without]
+
+    def is_too_large(self, slot: Slot, options: LoadOptions) -> bool:
+        """Whether it would not fit even if nothing else were loaded."""
+        budget = self.room.budget_bytes
+        return slot.owned and budget is not None and slot.size_for(options) > budget
 
     def loaded(self, slot: Slot) -> None:
         """It serves from now on."""
@@ -109,6 +132,44 @@ class Fleet:
         slot.revive = False
         slot.last_used = slot.loaded_since = self.now
         self._outbox.publish("model-loaded", key=slot.key, generation=slot.generation)
+
+    def owe(self, slot: Slot, waiters: Iterable[Waiter]) -> None:
+        """It was loaded for these: it does not make room for others before they had it, for ``MIN_RESIDENCY_S``."""
+        for waiter in waiters:
+            slot.owed.add(waiter.number)
+            waiter.owed_by = slot
+
+    def end_residencies(self) -> None:
+        """Whoever was not served for so long, though it was loaded, keeps it from nobody any more."""
+        for slot in self.resident.values():
+            if slot.owed and slot.loaded_since + MIN_RESIDENCY_S <= self.now:
+                slot.owed.clear()
+
+    def retry(self, slot: Slot) -> bool:
+        """There was not enough memory to start it: have one more idle model go, and start it once more after that.
+
+        It keeps its place meanwhile. Says no if it was tried twice, or nobody may go.
+        """
+        idle = [each for each in self.resident.values() if each.evictable and each.owned]
+        if slot.retried or not idle:
+            return False
+        victim = min(idle, key=lambda each: each.last_used)
+        slot.retried = True
+        slot.retry_after = (victim.key, victim.generation)
+        self.drain(victim, "evicted")
+        self._outbox.publish("model-loading", key=slot.key, phase="making-room")
+        return True
+
+    def restart(self) -> None:
+        """Start again those for whom somebody has made room by now, or has stayed after all."""
+        for slot in self.resident.values():
+            if slot.retry_after is None or slot.status is not ModelStatus.LOADING:
+                continue
+            key, generation = slot.retry_after
+            victim = self.resident.get(key)
+            if victim is None or victim.generation != generation or victim.status is not ModelStatus.DRAINING:
+                slot.retry_after = None
+                self._start(slot)
 
     def failed(self, slot: Slot, error: AIProviderError) -> None:
         """It did not start. It may be asked for again after a while; one that should have come back tries again."""
@@ -132,6 +193,7 @@ class Fleet:
         if slot.status is not ModelStatus.DRAINING:
             slot.move(Move.DRAIN)
             slot.stop_reason = reason
+            self.changed = True
         elif slot.unloaders and not slot.stopping:
             slot.stop_reason = reason
 
@@ -140,10 +202,10 @@ class Fleet:
         slot.move(Move.RESUME)
         slot.stop_reason = ""
 
-    def expire(self) -> None:
-        """Let go whose time to live is over."""
+    def expire(self, *, spare: Collection[str]) -> None:
+        """Let go whose time to live is over, but for those to ``spare``."""
         for slot in list(self.resident.values()):
-            if slot.expires_at is not None and slot.expires_at <= self.now:
+            if slot.expires_at is not None and slot.expires_at <= self.now and slot.key not in spare:
                 self.drain(slot, "ttl")
 
     def give_up_unloads(self) -> None:
@@ -169,12 +231,20 @@ class Fleet:
         slot.unloaders.clear()
 
     def trim(self) -> None:
-        """Hold the limit again after a remote model was served beyond it."""
+        """Hold the limits again after a remote model was served beyond them, or one took more than it was thought to.
+
+        What is measured to be larger than the whole budget stays while it is alone.
+        """
         staying = [slot for slot in self.resident.values() if slot.status is not ModelStatus.DRAINING]
-        excess = max(len(staying) - self._room.max_models, 0)
-        idle = sorted((slot for slot in staying if slot.evictable), key=lambda slot: slot.last_used)
-        for slot in idle[:excess]:
+        count, used_bytes = len(staying), sum(slot.size_bytes for slot in staying)
+        for slot in sorted((slot for slot in staying if slot.evictable), key=lambda slot: slot.last_used):
+            too_many = count > self.room.max_models
+            too_large = self.room.budget_bytes is not None and used_bytes > self.room.budget_bytes
+            if not too_many and not (too_large and slot.size_bytes and count > 1):
+                continue
             self.drain(slot, "evicted")
+            count -= 1
+            used_bytes -= slot.size_bytes
 
     def drained(self) -> Iterator[Slot]:
         """The slots that drain, are idle, and have not been told to stop."""
@@ -234,6 +304,7 @@ class Fleet:
 
     def bring_back(self, slot: Slot) -> None:
         """Undo a drain, or load it again as it was."""
+        self.changed = True
         if slot.unloaders or slot.status in {ModelStatus.LOADING, ModelStatus.LOADED}:
             return
         if slot.status is ModelStatus.DRAINING and not slot.stopping:
@@ -250,10 +321,33 @@ class Fleet:
                 continue
             if slot.status in RESIDENT or self.begin_load(slot, slot.options):
                 del self.reviving[slot.key]
+            elif self.is_too_large(slot, slot.options):
+                del self.reviving[slot.key]
+                slot.revive = False
+
+    # Time.
+
+    def times(self) -> Iterator[float]:
+        """When something is due."""
+        for slot in self.resident.values():
+            if slot.expires_at is not None:
+                yield slot.expires_at
+            if slot.owed:
+                yield slot.loaded_since + MIN_RESIDENCY_S
+            yield from (deadline for deadline in slot.unloaders.values() if deadline is not None)
+        for slot in self.reviving.values():
+            yield slot.cool_until
 
 
 def _as_resident(slot: Slot) -> Resident:
-    return Resident(key=slot.key, size_bytes=slot.size_bytes, last_used=slot.last_used, evictable=slot.evictable)
+    return Resident(
+        key=slot.key,
+        size_bytes=slot.size_bytes,
+        last_used=slot.last_used,
+        evictable=slot.evictable,
+        pinned=slot.options.pin,
+        leaving=slot.status is ModelStatus.DRAINING,
+    )
 
 
 def _backoff_s(times: int) -> float:

@@ -24,14 +24,16 @@ class Line:
     def __iter__(self) -> Iterator[Waiter]:
         return iter(tuple(self._waiters))
 
-    def join(self, wish: Acquire | Load | Switch) -> None:
+    def join(self, wish: Acquire | Load | Switch, now: float) -> None:
         """Wait."""
         self._arrivals += 1
-        insort(self._waiters, Waiter(wish, self._arrivals), key=lambda waiter: waiter.rank)
+        insort(self._waiters, Waiter(wish, self._arrivals, now), key=lambda waiter: waiter.rank)
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no longer."""
         self._waiters.remove(waiter)
+        if waiter.owed_by is not None:
+            waiter.owed_by.owed.discard(waiter.number)
 
     def find(self, number: int) -> Waiter | None:
         """Who has this number and is not being granted what it wants."""

@@ -22,13 +22,23 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 class Known(Input, frozen=True, kw_only=True):
     """A model exists. ``owned`` ones run in processes of ours and take a place; ``size_bytes`` is what they need.
 
-    ``concurrency`` is how many requests it serves at once (``None``: as many as come).
+    ``concurrency`` is how many requests it serves at once (``None``: as many as come), ``threads`` with how many it
+    computes; both are for a load that says nothing else, and so is the size.
     """
 
     key: str
     owned: bool
     size_bytes: int = 0
     concurrency: int | None = None
+    threads: int = 1
+
+
+class Sized(Input, frozen=True, kw_only=True):
+    """What a model needs when it is loaded with these options. It counts from its next start."""
+
+    key: str
+    options: LoadOptions
+    size_bytes: int
 
 
 class Gone(Input, frozen=True, kw_only=True):
@@ -95,6 +105,24 @@ class Switch(Input, frozen=True, kw_only=True):
     expected: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class PointAlias(Input, frozen=True, kw_only=True):
+    """Somebody wants an alias other than ``current`` to mean a model that need not be loaded. ``expected`` as above."""
+
+    waiter: int
+    alias: str
+    key: str
+    reason: str
+    expected: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class DropAlias(Input, frozen=True, kw_only=True):
+    """Somebody wants an alias other than ``current`` gone."""
+
+    waiter: int
+    alias: str
+    reason: str
+
+
 class Started(Input, frozen=True, kw_only=True):
     """A start succeeded. ``size_bytes`` is what it takes, where that was measured."""
 
@@ -104,11 +132,12 @@ class Started(Input, frozen=True, kw_only=True):
 
 
 class StartFailed(Input, frozen=True, kw_only=True):
-    """A start failed."""
+    """A start failed; with ``out_of_memory`` it may do better when another model has gone."""
 
     key: str
     generation: int
     error: AIProviderError
+    out_of_memory: bool = False
 
 
 class Stopped(Input, frozen=True, kw_only=True):
@@ -179,7 +208,10 @@ class Admit(Effect, frozen=True, kw_only=True):
 
 
 class Done(Effect, frozen=True, kw_only=True):
-    """The change that the waiter asked for has happened. ``previous`` is what a switched alias meant before."""
+    """The change that the waiter asked for has happened to the model of this key.
+
+    ``previous`` is what an alias meant before it was pointed elsewhere or dropped.
+    """
 
     waiter: int
     key: str

@@ -11,7 +11,7 @@ def mismatch(slot: Slot, options: LoadOptions) -> ConflictError | None:
     """A model that is loaded cannot be loaded with another shape beside itself."""
     if slot.status not in {ModelStatus.LOADING, ModelStatus.LOADED}:
         return None
-    for name in ("context_size", "slots", "threads", "gpu_layers"):
+    for name in ("context_size", "slots", "threads", "gpu_layers", "cache_type"):
         asked, present = getattr(options, name), getattr(slot.options, name)
         if asked is not None and asked != present:
             has = "left to Noa" if present is None else present
@@ -30,4 +30,5 @@ def merged(present: LoadOptions, asked: LoadOptions) -> LoadOptions:
         slots=present.slots,
         threads=present.threads,
         gpu_layers=present.gpu_layers,
+        cache_type=present.cache_type,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from noa.errors import ConflictError, ModelNotFoundError, ModelUnavailableError
+from noa.errors import ConflictError, ModelLoadError, ModelNotFoundError, ModelUnavailableError
 from noa.lifecycle.slots import RESIDENT, Slot
-from noa.models import ModelStatus
+from noa.models import LoadOptions, ModelStatus
 
 
 def unknown(key: str) -> ModelNotFoundError:
@@ -40,6 +40,32 @@ def too_late(key: str, slot: Slot | None, now: float) -> ModelUnavailableError:
         return ModelUnavailableError(f"{key} is busy with other requests; try again.", retry_after_s=1)
     sentence = f"There is no room for {key}: every loaded model is in use or pinned. Unload one, or raise the limit."
     return ModelUnavailableError(sentence, retry_after_s=5)
+
+
+def too_large(slot: Slot, options: LoadOptions, budget_bytes: int) -> ModelLoadError:
+    """It would not fit even if nothing else were loaded."""
+    needed_bytes = slot.size_for(options)
+    sentence = (
+        f"{slot.key} needs {_gib(needed_bytes)} of memory and all models together may take {_gib(budget_bytes)};"
+        " load it with a smaller context, fewer slots or cache type q8_0 or q4_0, or raise the memory budget."
+    )
+    return ModelLoadError(sentence, retryable=False, details={"neededBytes": needed_bytes, "budgetBytes": budget_bytes})
+
+
+def too_large_to_serve(slot: Slot, options: LoadOptions, budget_bytes: int) -> ModelUnavailableError:
+    """The same for a request, which cannot help it: somebody must change a setting meanwhile."""
+    error = too_large(slot, options, budget_bytes)
+    return ModelUnavailableError(error.message, retryable=False, details=error.details, retry_after_s=60)
+
+
+def _gib(size_bytes: int) -> str:
+    mib = size_bytes / 1024**2
+    return f"{mib:.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
+
+
+def no_such_alias(name: str) -> ModelNotFoundError:
+    """There is nothing to drop."""
+    return ModelNotFoundError(f"There is no alias “{name}”. See what there is with: noa alias ls")
 
 
 def unloaded_meanwhile(key: str) -> ConflictError:

@@ -13,18 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from noa.errors import AIProviderError, ConflictError, ModelNotLoadedError
+from noa.errors import AIProviderError, ModelNotLoadedError
 from noa.lifecycle import messages as m
 from noa.lifecycle import refusals
 from noa.lifecycle.aliases import CURRENT, Aliases
+from noa.lifecycle.changes import Changes
 from noa.lifecycle.departures import Departures
 from noa.lifecycle.eviction import Room
 from noa.lifecycle.fleet import Fleet
 from noa.lifecycle.line import Line
-from noa.lifecycle.options import merged, mismatch
-from noa.lifecycle.outbox import AfterCommit, Outbox
+from noa.lifecycle.options import mismatch
+from noa.lifecycle.outbox import Outbox
+from noa.lifecycle.plan import plan_load
+from noa.lifecycle.pointing import Pointing
 from noa.lifecycle.slots import RESIDENT, Slot, SlotView, Waiter
-from noa.models import LoadOptions, ModelStatus
+from noa.lifecycle.turns import Turns
+from noa.models import LoadOptions, LoadPlan, ModelStatus
 from noa.state import Change, ModelKept
 
 #: A longer line than this is not waited in: who comes now is refused at once.
@@ -41,16 +45,21 @@ class Scheduler:
         self._aliases = Aliases(self._outbox)
         self._line = Line(self._aliases)
         self._departures = Departures(self._fleet, self._aliases, self._outbox)
-        self._changed = False
+        self._turns = Turns(self._fleet, room.cores)
+        self._changes = Changes(self._fleet, self._aliases, self._line, self._turns, self._outbox)
+        pointing = Pointing(self._fleet, self._aliases, self._outbox)
         self._timer: float | None = None
         self._handlers: Mapping[type[m.Input], Callable[..., None]] = {
             m.Known: self._fleet.known,
+            m.Sized: self._fleet.sized,
             m.Gone: self._fleet.gone,
             m.Restored: self._restored,
             m.Acquire: self._wish,
             m.Load: self._wish,
             m.Switch: self._wish,
             m.Unload: self._unload,
+            m.PointAlias: pointing.point,
+            m.DropAlias: pointing.drop,
             m.Release: self._release,
             m.Started: self._started,
             m.StartFailed: self._start_failed,
@@ -95,6 +104,22 @@ class Scheduler:
         slots = sorted(self._fleet.resident.values(), key=lambda slot: slot.loaded_since)
         return [SlotView.of(slot) for slot in slots]
 
+    def plan(self, key: str, options: LoadOptions, size_bytes: int) -> LoadPlan:
+        """What a load with these options, for which it needs ``size_bytes``, would do now. Nothing changes.
+
+        Raises what such a load would be refused with at once.
+        """
+        slot = self._fleet.slots.get(key)
+        refusal = refusals.unknown(key) if slot is None else mismatch(slot, options)
+        if slot is None or refusal is not None:
+            raise refusal or refusals.unknown(key)
+        residents, room = self._fleet.residents(), self._fleet.room
+        if not slot.owned:
+            return plan_load(key, None, None, residents, room)
+        if slot.status in {ModelStatus.LOADING, ModelStatus.LOADED}:
+            return plan_load(key, slot.size_bytes, slot.threads, residents, room)
+        return plan_load(key, size_bytes, options.threads or slot.default_threads, residents, room)
+
     # Inputs: what is wanted.
 
     def _restored(self, message: m.Restored) -> None:
@@ -105,23 +130,13 @@ class Scheduler:
         if refusal := self._refusal(message):
             self._outbox.refuse(message.waiter, refusal)
             return
-        self._line.join(message)
+        self._line.join(message, self._fleet.now)
 
     def _refusal(self, message: m.Acquire | m.Load | m.Switch) -> AIProviderError | None:
         if isinstance(message, m.Acquire):
             waiting = len(self._line)
             return refusals.line_too_long(message.name, waiting) if waiting >= MAX_WAITING else None
-        if message.key not in self._fleet.slots:
-            return refusals.unknown(message.key)
-        if isinstance(message, m.Switch):
-            return self._lost_race(message)
-        return mismatch(self._fleet.slots[message.key], message.options)
-
-    def _lost_race(self, message: m.Switch) -> ConflictError | None:
-        present = self._aliases.get(message.alias)
-        if isinstance(message.expected, str | None) and message.expected != present:
-            return ConflictError(f"“{message.alias}” means {present or 'nothing'} now, not {message.expected}.")
-        return None
+        return self._changes.refusal(message)
 
     def _unload(self, message: m.Unload) -> None:
         slot = self._fleet.slots.get(message.key)
@@ -173,6 +188,7 @@ class Scheduler:
         slot.started = True
         if message.size_bytes is not None:
             slot.size_bytes = message.size_bytes
+            slot.note_size(slot.options, message.size_bytes)
         options = slot.options
         changes: list[Change] = [ModelKept(key=slot.key, options=options)]
         named = None
@@ -204,10 +220,7 @@ class Scheduler:
                 self._fleet.drain(slot, "it could not be recorded")
                 return
         self._fleet.loaded(slot)
-        # Whoever it was loaded for has it before anybody else may want its place.
-        for waiter in self._line.waiting_for(slot.key, m.Acquire):
-            if isinstance(waiter.wish, m.Acquire) and self._serve_acquire(waiter.wish):
-                self._line.leave(waiter)
+        self._fleet.owe(slot, self._line.waiting_for(slot.key, m.Acquire, m.Load, m.Switch))
 
     def _start_failed(self, message: m.StartFailed) -> None:
         slot = self._fleet.incarnation(message.key, message.generation)
@@ -215,6 +228,8 @@ class Scheduler:
             return
         if slot.status is ModelStatus.DRAINING:
             self._departures.stopped(slot)
+            return
+        if message.out_of_memory and self._fleet.retry(slot):
             return
         self._fleet.failed(slot, message.error)
         self._refuse_each(self._line.waiting_for(slot.key, m.Acquire, m.Load, m.Switch), message.error)
@@ -243,10 +258,14 @@ class Scheduler:
         if self._line or self._fleet.resident or self._fleet.reviving:
             self._expire()
             self._fleet.give_up_unloads()
+            self._fleet.end_residencies()
+            self._fleet.restart()
             self._fleet.revive()
-            self._serve()
-            self._fleet.expire()
-            self._fleet.trim()
+            self._fleet.changed = True
+            while self._fleet.changed:
+                self._serve()
+                self._fleet.expire(spare=self._turns.kept_waiting)
+                self._fleet.trim()
             for slot in self._fleet.drained():
                 self._departures.leave(slot)
         self._arm_timer()
@@ -259,10 +278,10 @@ class Scheduler:
             self._outbox.refuse(waiter.number, refusals.too_late(key, self._fleet.slots.get(key), now))
 
     def _serve(self) -> None:
-        """Serve in order whoever can be; from the start again when a model came back meanwhile."""
-        self._changed = True
-        while self._changed:
-            self._changed = False
+        """Serve in order whoever can be; from the start again when somebody else may be served than before."""
+        while self._fleet.changed:
+            self._fleet.changed = False
+            self._turns.begin()
             self._serve_each()
 
     def _serve_each(self) -> None:
@@ -271,17 +290,16 @@ class Scheduler:
                 continue
             wish = waiter.wish
             if isinstance(wish, m.Acquire):
-                answered = self._serve_acquire(wish)
-            elif isinstance(wish, m.Load):
-                answered = self._serve_load(waiter, wish)
+                answered = self._serve_acquire(waiter, wish)
             else:
-                answered = self._serve_switch(waiter, wish)
+                answered = self._changes.serve(waiter, wish)
             if answered:
                 self._line.leave(waiter)
-            if self._changed:
+                self._fleet.changed |= waiter.owed_by is not None and waiter.owed_by.evictable
+            if self._fleet.changed:
                 return
 
-    def _serve_acquire(self, wish: m.Acquire) -> bool:
+    def _serve_acquire(self, waiter: Waiter, wish: m.Acquire) -> bool:
         key = self._aliases.meaning(wish.name)
         slot = self._fleet.slots.get(key) if key is not None else None
         if slot is None:
@@ -296,11 +314,16 @@ class Scheduler:
                 return False
             self._outbox.refuse(wish.waiter, refusals.cooling_down(slot, slot.cool_until - self._fleet.now))
             return True
-        self._fleet.begin_load(slot, slot.options)
+        if self._fleet.is_too_large(slot, slot.options):
+            error = refusals.too_large_to_serve(slot, slot.options, self._fleet.room.budget_bytes or 0)
+            self._outbox.refuse(wish.waiter, error)
+            return True
+        if not self._fleet.begin_load(slot, slot.options):
+            self._turns.seek_place(waiter, slot, slot.options)
         return False
 
     def _admit(self, slot: Slot, wish: m.Acquire) -> bool:
-        if not (wish.hold or slot.has_place):
+        if not (wish.hold or slot.has_place) or not self._turns.may_have(slot, wish):
             return False
         (slot.holds if wish.hold else slot.serving).add(wish.waiter)
         slot.last_used = self._fleet.now
@@ -317,105 +340,6 @@ class Scheduler:
         self._outbox.refuse(wish.waiter, refusals.nothing_loaded())
         return True
 
-    def _serve_load(self, waiter: Waiter, wish: m.Load) -> bool:
-        slot = self._fleet.slots.get(wish.key)
-        if slot is None:
-            self._outbox.refuse(wish.waiter, refusals.unknown(wish.key))
-            return True
-        if slot.status is ModelStatus.LOADED:
-            return self._finish_load(waiter, slot, wish.options)
-        if slot.status not in RESIDENT:
-            self._fleet.begin_load(slot, wish.options)
-        return False
-
-    def _finish_load(self, waiter: Waiter, slot: Slot, asked: LoadOptions) -> bool:
-        if conflict := mismatch(slot, asked):
-            self._outbox.refuse(waiter.number, conflict)
-            return True
-        options = merged(slot.options, asked)
-        if slot.options == self._fleet.kept.get(slot.key) == options:
-            self._outbox.emit(m.Done(waiter=waiter.number, key=slot.key))
-            return True
-        generation = slot.generation
-
-        def recorded(error: AIProviderError | None) -> None:
-            if error is not None:
-                self._outbox.refuse(waiter.number, error)
-                return
-            self._fleet.kept[slot.key] = options
-            if slot.generation == generation and slot.status in RESIDENT:
-                slot.options = options
-            self._outbox.emit(m.Done(waiter=waiter.number, key=slot.key))
-
-        self._commit(waiter, slot, ModelKept(key=slot.key, options=options), recorded)
-        return False
-
-    def _commit(self, waiter: Waiter, slot: Slot, change: Change, then: AfterCommit) -> None:
-        """Write what a waiter asked for of a loaded model, and keep that from being evicted meanwhile."""
-        waiter.committing = True
-        slot.holds.add(waiter.number)
-
-        def recorded(error: AIProviderError | None) -> None:
-            self._line.leave(waiter)
-            slot.holds.discard(waiter.number)
-            then(error)
-
-        self._outbox.commit([change], recorded)
-
-    def _serve_switch(self, waiter: Waiter, wish: m.Switch) -> bool:
-        slot = self._fleet.slots.get(wish.key)
-        if slot is None:
-            self._put_back(waiter)
-            self._outbox.refuse(wish.waiter, refusals.unknown(wish.key))
-            return True
-        if slot.status is ModelStatus.LOADED:
-            return not self._aliases.is_changing(wish.alias) and self._point(waiter, slot, wish)
-        if slot.status not in RESIDENT:
-            options = slot.options if wish.options == LoadOptions() else wish.options
-            if not self._fleet.begin_load(slot, options):
-                self._displace(waiter, wish, slot)
-        return False
-
-    def _point(self, waiter: Waiter, slot: Slot, wish: m.Switch) -> bool:
-        if conflict := self._lost_race(wish):
-            self._put_back(waiter)
-            self._outbox.refuse(wish.waiter, conflict)
-            return True
-        previous = self._aliases.get(wish.alias)
-        if previous == wish.key:
-            self._outbox.emit(m.Done(waiter=wish.waiter, key=wish.key, previous=previous))
-            return True
-        pointed = self._aliases.begin(wish.alias, wish.key, wish.reason)
-
-        def recorded(error: AIProviderError | None) -> None:
-            self._aliases.end(pointed, error)
-            if error is not None:
-                self._put_back(waiter)
-                self._outbox.refuse(wish.waiter, error)
-                return
-            self._outbox.emit(m.Done(waiter=wish.waiter, key=wish.key, previous=previous))
-
-        self._commit(waiter, slot, pointed, recorded)
-        return False
-
-    def _displace(self, waiter: Waiter, wish: m.Switch, newcomer: Slot) -> None:
-        """Both do not fit: the model the alias means now drains first, and comes back if the new one fails."""
-        if any(slot.status is ModelStatus.DRAINING for slot in self._fleet.resident.values()):
-            return
-        old = self._fleet.resident.get(self._aliases.get(wish.alias) or "")
-        if old is None or old.status is not ModelStatus.LOADED or old.options.pin:
-            return
-        if self._fleet.would_fit(newcomer, without=old):
-            waiter.displaced = old.key
-            self._fleet.drain(old, "switched away")
-
-    def _put_back(self, waiter: Waiter) -> None:
-        """A switch will not happen: the model it was to replace comes back."""
-        slot = self._fleet.slots.get(waiter.displaced) if waiter.displaced else None
-        if slot is not None:
-            self._fleet.bring_back(slot)
-            self._changed = True
-
     # The line, and the clock.
 
     def _refuse_each(self, waiters: Iterable[Waiter], error: AIProviderError) -> None:
@@ -426,7 +350,7 @@ class Scheduler:
 
     def _dismiss(self, waiter: Waiter) -> None:
         self._line.leave(waiter)
-        self._put_back(waiter)
+        self._changes.put_back(waiter)
 
     def _arm_timer(self) -> None:
         at = min((time for time in self._times() if time > self._fleet.now), default=None)
@@ -440,9 +364,4 @@ class Scheduler:
                 yield waiter.wish.deadline
             if slot := self._fleet.slots.get(self._line.target(waiter) or ""):
                 yield slot.cool_until
-        for slot in self._fleet.resident.values():
-            if slot.expires_at is not None:
-                yield slot.expires_at
-            yield from (deadline for deadline in slot.unloaders.values() if deadline is not None)
-        for slot in self._fleet.reviving.values():
-            yield slot.cool_until
+        yield from self._fleet.times()

@@ -14,28 +14,47 @@ from noa.models import LoadOptions, ModelStatus
 
 #: The statuses in which a model takes a place.
 RESIDENT = frozenset({ModelStatus.LOADING, ModelStatus.LOADED, ModelStatus.DRAINING})
+#: How many shapes' sizes are remembered of a model.
+MAX_SHAPES = 16
+
+
+def shape_of(options: LoadOptions) -> LoadOptions:
+    """What decides how much memory a model takes, and nothing else; threads take none."""
+    return LoadOptions(
+        context_size=options.context_size,
+        slots=options.slots,
+        gpu_layers=options.gpu_layers,
+        cache_type=options.cache_type,
+    )
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
     """One model's life, as the scheduler keeps it. Nobody else changes it.
 
-    ``options`` are those it was loaded with, and is loaded with again on demand. ``serving`` are the requests it
-    serves, ``holds`` the leases on it; ``last_used`` is when the last of them ended. ``started`` says that it runs,
-    ``announced`` that others were told so, ``committing`` that a change of it is being written, ``stopping`` that
-    ``Stop`` was ordered. ``unloaders`` are those who unload it by hand, with their deadlines if they have one;
-    ``ended`` is why it ended by itself while such a change was being written.
+    ``size_bytes`` is what its place takes; ``default_bytes`` and ``sizes`` (by ``shape_of`` options) are what it needs
+    when it is started. ``options`` are those it was loaded with, and is loaded with again on demand. ``serving`` are
+    the requests it serves, ``holds`` the leases on it; ``last_used`` is when the last of them ended. ``owed`` are those
+    who waited for it when it was loaded and still wait: nobody else gets its place before them, for a while.
+    ``started`` says that it runs, ``announced`` that others were told so, ``committing`` that a change of it is being
+    written, ``stopping`` that ``Stop`` was ordered. ``unloaders`` are those who unload it by hand, with their deadlines
+    if they have one; ``ended`` is why it ended by itself while such a change was being written. ``retry_after`` is the
+    model (key and generation) that makes room for its second start; ``retried`` that there was, or is to be, one.
     """
 
     key: str
     owned: bool
     size_bytes: int
     concurrency: int | None
+    default_threads: int = 1
+    default_bytes: int = 0
+    sizes: dict[LoadOptions, int] = field(default_factory=dict)
     status: ModelStatus = ModelStatus.AVAILABLE
     generation: int = 0
     options: LoadOptions = field(default_factory=LoadOptions)
     serving: set[int] = field(default_factory=set)
     holds: set[int] = field(default_factory=set)
+    owed: set[int] = field(default_factory=set)
     last_used: float = 0.0
     loaded_since: float = 0.0
     started: bool = False
@@ -51,6 +70,28 @@ class Slot:
     crashes: deque[float] = field(default_factory=deque)
     cool_until: float = 0.0
     revive: bool = False
+    retry_after: tuple[str, int] | None = None
+    retried: bool = False
+
+    def size_for(self, options: LoadOptions) -> int:
+        """What it needs when it is started with these options; what it needs without any where that was not said."""
+        return self.sizes.get(shape_of(options), self.default_bytes)
+
+    def note_size(self, options: LoadOptions, size_bytes: int) -> None:
+        """What it needs with these options. The last few shapes are remembered."""
+        shape = shape_of(options)
+        if shape == LoadOptions():
+            self.default_bytes = size_bytes
+            return
+        self.sizes.pop(shape, None)
+        self.sizes[shape] = size_bytes
+        if len(self.sizes) > MAX_SHAPES:
+            del self.sizes[next(iter(self.sizes))]
+
+    @property
+    def threads(self) -> int:
+        """How many threads it computes with here."""
+        return (self.options.threads or self.default_threads) if self.owned else 0
 
     @property
     def idle(self) -> bool:
@@ -59,8 +100,9 @@ class Slot:
 
     @property
     def evictable(self) -> bool:
-        """Loaded, idle, unleased and unpinned."""
-        return self.status is ModelStatus.LOADED and self.idle and not self.options.pin and not self.committing
+        """Loaded, idle, unleased and unpinned; and nobody that it was loaded for still has to have it."""
+        spoken_for = self.options.pin or self.committing or self.owed
+        return self.status is ModelStatus.LOADED and self.idle and not spoken_for
 
     @property
     def has_place(self) -> bool:
@@ -89,6 +131,9 @@ class Slot:
         self.serving.clear()
         self.holds.clear()
         self.unloaders.clear()
+        self.owed.clear()
+        self.retry_after = None
+        self.retried = False
         self.started = self.announced = self.committing = self.stopping = False
         self.stop_reason = ""
         self.ended = None
@@ -99,11 +144,14 @@ class Waiter:
     """A wish that is not answered yet.
 
     ``committing`` means that it is granted and being written: it is answered by that write alone. ``displaced`` is the
-    model that a switch drained to make room, and that comes back if the switch fails.
+    model that a switch drained to make room, and that comes back if the switch fails. It waits since ``since``, and
+    ``owed_by`` is the model that was loaded while it waited for it.
     """
 
     wish: Acquire | Load | Switch
     order: int
+    since: float
+    owed_by: Slot | None = None
     committing: bool = False
     displaced: str | None = None
 

@@ -64,6 +64,10 @@ class LiveMetrics:
             ServedRequest(at=at, latency_ms=latency_ms, success=success, tokens=tokens, ttft_ms=ttft_ms)
         )
 
+    def remember(self, request: ServedRequest) -> None:
+        """Take a request of an earlier run into the history; the restored averages have counted it."""
+        self._history.append(request)
+
     def benchmarked(self, at: datetime) -> None:
         """Note that a profile of the model ended ``at``."""
         self._metrics = msgspec.structs.replace(self._metrics, last_benchmarked=at)

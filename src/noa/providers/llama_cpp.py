@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from noa.dialects.sse import SseParser
 from noa.errors import AIProviderError, ModelNotFoundError
 from noa.models import ModelInfo
 from noa.providers.answers import StreamedAnswer, WholeAnswer
+from noa.providers.engine_refusal import explain
+from noa.providers.llama_router import LlamaRouter
 from noa.providers.model_folder import ModelFolders
 from noa.providers.openai import OpenAIDialect, bearer
 from noa.providers.protocol import Health, Offer, RawRequest
@@ -43,10 +45,10 @@ _decode_wishes = msgspec.json.Decoder(_Wishes).decode
 class LlamaCppProvider(OpenAIDialect):
     """Models in GGUF files (owned), and those of a running ``llama-server`` if ``base_url`` names one (remote).
 
-    A file goes before a server's model of the same name, which then is called ``name@server``. An engine of ours is
-    always streamed to, because llama.cpp notices that its client has left only while it streams; whoever did not ask
-    for a stream gets the pieces put together. Connections are not used twice: the server closes them after a stream
-    while it announces to keep them.
+    A server in router mode loads and unloads its models at our word. A file goes before a server's model of the same
+    name, which then is called ``name@server``. An engine of ours is always streamed to, because llama.cpp notices that
+    its client has left only while it streams; whoever did not ask for a stream gets the pieces put together.
+    Connections are not used twice: the server closes them after a stream while it announces to keep them.
     """
 
     def __init__(self, config: ProviderConfig, folders: Sequence[Path]) -> None:
@@ -58,7 +60,10 @@ class LlamaCppProvider(OpenAIDialect):
             reuse_connections=False,
         )
         self._folders = ModelFolders(config.name, folders)
-        self._has_server = config.base_url is not None
+        #: How the server is told to load and unload; ``None`` without a server.
+        self._router: LlamaRouter | None = None
+        if config.base_url is not None:
+            self._router = LlamaRouter(self._upstream.at(versioned(config.base_url).removesuffix("/v1")))
 
     @property
     def lists_files(self) -> bool:
@@ -68,7 +73,7 @@ class LlamaCppProvider(OpenAIDialect):
     async def list_models(self) -> Sequence[Offer]:
         """The files' models, then the server's. A server that does not answer is logged, and hides no file."""
         owned = await asyncio.to_thread(self._folders.scan)
-        if not self._has_server:
+        if self._router is None:
             return owned
         try:
             served = await super().list_models()
@@ -82,7 +87,12 @@ class LlamaCppProvider(OpenAIDialect):
 
     async def open(self, request: RawRequest) -> WholeAnswer | StreamedAnswer:
         """Send a request; what an engine of ours streamed is put together for whoever wants it whole."""
-        answer = await super().open(request)
+        try:
+            answer = await super().open(request)
+        except AIProviderError as error:
+            if request.endpoint is None:
+                raise
+            raise explain(error, f"{self.name}:{request.model_id}") from error
         if request.stream or not isinstance(answer, StreamedAnswer):
             return answer
         body = await _assemble(answer, self.name)
@@ -90,7 +100,7 @@ class LlamaCppProvider(OpenAIDialect):
 
     async def health(self) -> Health:
         """Whether the server answers, if there is one; with files alone there is nothing that could be down."""
-        if not self._has_server:
+        if self._router is None:
             return Health(up=True)
         server = await super().health()
         if server.up or not await asyncio.to_thread(self._folders.scan):
@@ -102,12 +112,28 @@ class LlamaCppProvider(OpenAIDialect):
         for offer in await asyncio.to_thread(self._folders.scan):
             if offer.model.id == model_id:
                 return offer.model
-        if not self._has_server:
+        if self._router is None:
             raise ModelNotFoundError(
                 f"{self.name} has no file for the model “{model_id}”; put {model_id}.gguf into the model folder.",
                 provider=self.name,
             )
         return await super().verify(model_id)
+
+    async def load(self, model_id: str, progress: Callable[[str], None]) -> None:
+        """Have the server load one of its models, if it is a router."""
+        if self._router is not None:
+            await self._router.load(self._upstream_id(model_id), progress)
+
+    async def unload(self, model_id: str) -> None:
+        """Have the server unload one of its models, if it is a router."""
+        if self._router is not None:
+            await self._router.unload(self._upstream_id(model_id))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._router is not None:
+            await self._router.aclose()
+        await super().aclose()
 
     def _upstream_id(self, model_id: str) -> str:
         return model_id.removesuffix(SERVER_SUFFIX)

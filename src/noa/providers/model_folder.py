@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -63,9 +64,16 @@ class ModelFolders:
         for model_id, weights in named.items():
             offer = self._offers.get(weights)
             known = weights in self._offers and (offer is None or offer.model.id == model_id)
-            offers[weights] = offer if known else describe_weights(self._provider, model_id, weights)
+            offers[weights] = offer if known else self._describe(model_id, weights)
         self._offers = offers
         return [offer for offer in offers.values() if offer is not None]
+
+    def _describe(self, model_id: str, weights: WeightsFile) -> Offer | None:
+        try:
+            return describe_weights(self._provider, model_id, weights)
+        except Exception:
+            logger.exception("%s is left out: reading its header failed unexpectedly", weights.path)
+            return None
 
 
 def find_weights(folders: Iterable[Path]) -> list[WeightsFile]:
@@ -113,12 +121,14 @@ def _weigh(root: Path, stem: str, paths: Sequence[Path], missing: str | None = N
         stats = [path.stat() for path in paths]
     except OSError:
         return None  # It was removed meanwhile, or it is a link to nothing.
+    if not all(stat.S_ISREG(each.st_mode) for each in stats):
+        return None  # A pipe or a device: opening one waits for whoever writes to it.
     return WeightsFile(
         root=root,
         path=paths[0],
         stem=stem,
-        size_bytes=sum(stat.st_size for stat in stats),
-        mtime_ns=max(stat.st_mtime_ns for stat in stats),
+        size_bytes=sum(each.st_size for each in stats),
+        mtime_ns=max(each.st_mtime_ns for each in stats),
         missing=missing,
     )
 
@@ -145,8 +155,8 @@ def name_weights(found: Sequence[WeightsFile]) -> dict[str, WeightsFile]:
 def describe_weights(provider: str, model_id: str, weights: WeightsFile) -> Offer | None:
     """The model in these weights, ``None`` if the file holds something else than a model."""
     try:
-        with weights.path.open("rb") as stream:
-            header = read_header(stream, weights.path.stat().st_size, weights.path.name)
+        with open(weights.path, "rb", opener=_open_at_once) as stream:
+            header = read_header(stream, os.fstat(stream.fileno()).st_size, weights.path.name)
     except (OSError, ValidationError) as error:
         reason = error.message if isinstance(error, ValidationError) else f"it cannot be read: {error.strerror}"
         return _offer(ModelInfo(id=model_id, name=model_id, provider=provider, metadata={"error": reason}), weights)
@@ -167,7 +177,12 @@ def describe_weights(provider: str, model_id: str, weights: WeightsFile) -> Offe
         capabilities=capabilities_of(header),
         metadata={name: value for name, value in facts.items() if value is not None},
     )
-    return _offer(model, weights)
+    return _offer(model, weights, header)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting, should a pipe have taken the file's place since it was looked at."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def capabilities_of(header: GgufHeader) -> tuple[ModelCapability, ...]:
@@ -183,5 +198,12 @@ def capabilities_of(header: GgufHeader) -> tuple[ModelCapability, ...]:
     return (ModelCapability.CHAT_COMPLETION, *writing, *tools)
 
 
-def _offer(model: ModelInfo, weights: WeightsFile) -> Offer:
-    return Offer(model=model, locality=Locality.OWNED, path=str(weights.path), size_bytes=weights.size_bytes)
+def _offer(model: ModelInfo, weights: WeightsFile, header: GgufHeader | None = None) -> Offer:
+    return Offer(
+        model=model,
+        locality=Locality.OWNED,
+        path=str(weights.path),
+        size_bytes=weights.size_bytes,
+        modified_ns=weights.mtime_ns,
+        header=header,
+    )

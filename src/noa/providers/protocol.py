@@ -7,13 +7,14 @@ done once, above it. Every failure is raised as one of ``noa.errors`` and names 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Usage
+from noa.gguf import GgufHeader
 from noa.models import Endpoint, ModelInfo
 
 
@@ -32,12 +33,18 @@ class Locality(StrEnum):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A model a provider has. ``path`` is the weights file of one that Noa runs itself."""
+    """A model a provider has.
+
+    Of one that Noa runs itself ``path`` is the weights file (the first of several), ``size_bytes`` and ``modified_ns``
+    (nanoseconds since 1970) are those of all its files, and ``header`` is what it says of itself.
+    """
 
     model: ModelInfo
     locality: Locality = Locality.REMOTE
     path: str | None = None
     size_bytes: int | None = None
+    modified_ns: int | None = None
+    header: GgufHeader | None = None
 
 
 class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,3 +149,23 @@ class Provider(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Lifecycled(Protocol):
+    """A provider whose backend loads and unloads remote models itself, such as llama.cpp's router.
+
+    It is asked on top of everything else: a model is loaded first and then verified, and unloaded when nobody uses it.
+    A backend that turns out to have no such lifecycle does nothing.
+    """
+
+    async def load(self, model_id: str, progress: Callable[[str], None]) -> None:
+        """Return when the backend has it loaded; ``progress`` is told ``loading`` if that takes anything.
+
+        Raises ``ModelLoadError`` with what the backend says. Cancelling it leaves the backend loading; unload it then.
+        """
+        ...
+
+    async def unload(self, model_id: str) -> None:
+        """Return when the backend has let go of it, or never had it."""
+        ...

@@ -101,10 +101,12 @@ class RemoteProvider(ABC):
         return [Offer(model=model) for model in models]
 
     async def health(self) -> Health:
-        """Ask for the list of models, which costs nothing and needs the key."""
+        """Ask for the list of models, which costs nothing and needs the key; it must be one."""
         start = time.perf_counter()
         try:
-            await self._fetch("/models")
+            body = await self._fetch("/models")
+            if body is not None:
+                self._read_listing(body)
         except AIProviderError as error:
             return Health(up=False, error=error.message)
         return Health(up=True, latency_ms=(time.perf_counter() - start) * 1000)

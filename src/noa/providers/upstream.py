@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 import aiohttp
+import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -186,6 +187,17 @@ class Upstream:
             answer.close()
             raise answer.nonsense("sent a compressed answer, which was not asked for")
         return answer
+
+    def at(self, base_url: str) -> Upstream:
+        """The same service under another base URL, with connections of its own."""
+        return Upstream(
+            msgspec.structs.replace(self.target, address=base_url),
+            base_url=base_url,
+            timeout_s=self._timeout_s,
+            headers=self._headers,
+            secret=self._secret,
+            reuse=self._reuse,
+        )
 
     def redact(self, body: bytes) -> bytes:
         """``body`` without the key, should the upstream have repeated it."""

@@ -1,9 +1,11 @@
-"""What a name means: a key, an alias, or a bare model id."""
+"""What a name means: a key, an alias, or a bare model id; and what may be an alias."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -12,6 +14,10 @@ from noa.models import model_key
 
 #: The reserved alias for the model in use.
 CURRENT = "current"
+#: Words that stand where a name could in the paths of the management API, so that a model of that name had none.
+ROUTE_WORDS: Final = frozenset({"loaded", "statistics", "load", "unload", "switch", "discover", "save-state"})
+
+_ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +51,20 @@ def resolve(name: str | None, names: Names) -> str:
         if found and model_id and prefix in names.providers:
             return _of_provider(names.providers[prefix], model_id, names)
     return _bare(name, names)
+
+
+def check_alias(name: str, providers: Collection[str]) -> None:
+    """Raise ``ValidationError`` if this may not be an alias. ``providers`` are all names of all known providers."""
+    if not _ALIAS.fullmatch(name):
+        raise ValidationError(
+            f"“{name[:80]}” cannot be an alias: it takes 1 to 64 of a-z, 0-9, “.”, “_” and “-”, and begins with a "
+            "letter or a digit.",
+            details={"field": "name"},
+        )
+    if name in providers:
+        raise ValidationError(f"“{name}” cannot be an alias: it is a provider’s name.", details={"field": "name"})
+    if name.startswith("auto") or name in ROUTE_WORDS:
+        raise ValidationError(f"“{name}” cannot be an alias: Noa uses the name itself.", details={"field": "name"})
 
 
 def _of_provider(provider: str, model_id: str, names: Names) -> str:

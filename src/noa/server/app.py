@@ -20,17 +20,20 @@ from noa.bootstrap import Place
 from noa.config import Configuration, points_at
 from noa.errors import AIProviderError, ConfigurationError
 from noa.manager import ModelManager
+from noa.server.alias_api import AliasRoutes
 from noa.server.dispatcher import Dispatcher
 from noa.server.errors import encode_envelope, headers_of, internal_error, no_route, wrong_method
-from noa.server.event_stream import KEEP_ALIVE_S, EventRoute
+from noa.server.event_stream import EventRoute
 from noa.server.exchange import exchange_of
 from noa.server.http_server import HttpServer, bind, port_of
+from noa.server.live_stream import KEEP_ALIVE_S, LiveStreams
 from noa.server.management import ModelRoutes
 from noa.server.metrics import Metrics
 from noa.server.openapi import Documentation
 from noa.server.relay import HOLD_S, Relay
 from noa.server.routes import (
     Table,
+    add_alias_routes,
     add_event_routes,
     add_model_routes,
     add_status_routes,
@@ -54,8 +57,8 @@ class Application:
 
     def __init__(self, manager: ModelManager, *, hold_s: float = HOLD_S, keep_alive_s: float = KEEP_ALIVE_S) -> None:
         self.readiness = Readiness(manager)
-        self._events = EventRoute(manager, keep_alive_s)
-        framework = _framework(manager, self.readiness, self._events)
+        self._streams = LiveStreams(keep_alive_s)
+        framework = _framework(manager, self.readiness, self._streams)
         hot = hot_routes(manager, Relay(manager, hold_s), Metrics(manager))
         self._dispatcher = Dispatcher(manager, hot, framework)
 
@@ -65,19 +68,19 @@ class Application:
 
     def end_streams(self) -> None:
         """End the streams that would go on for ever."""
-        self._events.end()
+        self._streams.end()
 
 
 def create_app(manager: ModelManager, *, hold_s: float = HOLD_S, keep_alive_s: float = KEEP_ALIVE_S) -> Application:
     """The API over a manager, which need not run yet. It may be mounted under any prefix.
 
     ``hold_s`` is how long the status line of a stream waits for its first piece, ``keep_alive_s`` how long the line of
-    events may be silent.
+    events or of a log may be silent.
     """
     return Application(manager, hold_s=hold_s, keep_alive_s=keep_alive_s)
 
 
-def _framework(manager: ModelManager, readiness: Readiness, events: EventRoute) -> FastAPI:
+def _framework(manager: ModelManager, readiness: Readiness, streams: LiveStreams) -> FastAPI:
     app = FastAPI(
         title="Noa",
         version=__version__,
@@ -88,9 +91,10 @@ def _framework(manager: ModelManager, readiness: Readiness, events: EventRoute) 
     )
     documentation = Documentation()
     table = Table(app, documentation)
-    add_model_routes(table, ModelRoutes(manager))
+    add_model_routes(table, ModelRoutes(manager, streams))
+    add_alias_routes(table, AliasRoutes(manager))
     add_status_routes(table, StatusRoutes(manager, readiness))
-    add_event_routes(table, events)
+    add_event_routes(table, EventRoute(manager, streams))
     describe_hot_routes(documentation)
     documentation.install(app)
     app.add_exception_handler(AIProviderError, _refusal)

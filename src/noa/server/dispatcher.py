@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from noa.errors import AIProviderError, ConfigurationError, ModelUnavailableError
 from noa.manager import ModelManager
 from noa.server import pages
-from noa.server.errors import answer_error, encoder_for, internal_error, no_route, wrong_method
+from noa.server.errors import BEARER, answer_error, encoder_for, internal_error, no_route, wrong_method
 from noa.server.exchange import ClientGoneError, Exchange
 from noa.server.model_path import canonical_rest
 from noa.server.security import Gate
@@ -61,7 +61,8 @@ class Dispatcher:
         except AIProviderError as error:
             if exchange.started:
                 raise
-            await answer_error(exchange, error, encoder_for(path))
+            challenge = pages.challenge(scope["method"], path) or BEARER
+            await answer_error(exchange, error, encoder_for(path), challenge=challenge)
         except asyncio.CancelledError:
             if not exchange.started:
                 ending = ModelUnavailableError("Noa is shutting down.", retry_after_s=5)

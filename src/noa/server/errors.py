@@ -18,6 +18,9 @@ ErrorEncoder = Callable[[AIProviderError], tuple[int, bytes]]
 #: Clients of the inference routes give up, or wait for minutes, at longer hints than this (seconds).
 LONGEST_HINT_S: Final = 60
 
+#: How a program is asked for the key.
+BEARER: Final = b"Bearer"
+
 
 def encode_envelope(error: AIProviderError) -> tuple[int, bytes]:
     """The management API's form: ``{"error": {message, code, provider, retryable, details}}``."""
@@ -38,8 +41,8 @@ def encoder_for(path: str) -> ErrorEncoder:
     return openai.encode_error if path == "/v1" or path.startswith("/v1/") else encode_envelope
 
 
-def headers_of(error: AIProviderError, *, longest_s: float = math.inf) -> list[RawHeader]:
-    """The headers that belong to an error: when to try again, which methods there are, that a key is asked for."""
+def headers_of(error: AIProviderError, *, longest_s: float = math.inf, challenge: bytes = BEARER) -> list[RawHeader]:
+    """The headers that belong to an error: when to try again, which methods there are, how a key is asked for."""
     headers: list[RawHeader] = []
     if error.retry_after_s is not None:
         seconds = math.ceil(min(max(error.retry_after_s, 1), longest_s))
@@ -47,15 +50,17 @@ def headers_of(error: AIProviderError, *, longest_s: float = math.inf) -> list[R
     if isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", ", ".join(map(str, _allowed(error))).encode()))
     if type(error) is AuthenticationError:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", challenge))
     return headers
 
 
-async def answer_error(exchange: Exchange, error: AIProviderError, encode: ErrorEncoder) -> None:
-    """Answer with an error."""
+async def answer_error(
+    exchange: Exchange, error: AIProviderError, encode: ErrorEncoder, *, challenge: bytes = BEARER
+) -> None:
+    """Answer with an error; ``challenge`` is how to ask for the key if that is what is missing."""
     status, body = encode(error)
     longest_s = math.inf if encode is encode_envelope else LONGEST_HINT_S
-    await exchange.answer(status, body, headers=headers_of(error, longest_s=longest_s))
+    await exchange.answer(status, body, headers=headers_of(error, longest_s=longest_s, challenge=challenge))
 
 
 def internal_error(request_id: str) -> AIProviderError:

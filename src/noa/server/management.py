@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from enum import StrEnum
 from typing import TypeVar
 
@@ -12,12 +13,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from noa.dialects import sse
 from noa.errors import AIProviderError, ModelNotFoundError, ValidationError
 from noa.manager import ModelManager
 from noa.models import LoadOptions, ModelCapability, ModelStatus, RegistryEntry, model_key, split_key
 from noa.presets import canonical_provider
 from noa.server import wire
 from noa.server.exchange import exchange_of
+from noa.server.live_stream import LiveStreams
 from noa.server.model_path import name_of
 from noa.server.request_body import read
 from noa.server.wire import json_response
@@ -30,8 +33,9 @@ Choice = TypeVar("Choice", bound=StrEnum)
 class ModelRoutes:
     """The handlers of ``/api/v1/models…``. ``{name}`` in their paths is one encoded segment (see ``model_path``)."""
 
-    def __init__(self, manager: ModelManager) -> None:
+    def __init__(self, manager: ModelManager, streams: LiveStreams) -> None:
         self._manager = manager
+        self._streams = streams
         self._begun: set[asyncio.Task[None]] = set()
 
     # What there is.
@@ -98,17 +102,23 @@ class ModelRoutes:
         return json_response(wire.History(key=key, history=served, profiles=profiles))
 
     async def logs(self, request: Request) -> Response:
-        """The last lines of a local model's process."""
-        key = await self._key(request)
-        return json_response(wire.Logs(key=key, lines=[*self._manager.logs(key)]))
+        """The last lines of a local model's process, running or ended; with ``follow``, then each as it is written."""
+        key, query = await self._key(request), request.query_params
+        last = _count("tail", query.get("tail"))
+        if _flag("follow", query.get("follow")):
+            return await self._streams.send(request, _told(self._manager.follow_logs(key, last)))
+        lines = [*self._manager.logs(key)]
+        return json_response(wire.Logs(key=key, lines=lines if last is None else lines[-last:]))
 
     # Changes.
 
     async def load(self, request: Request) -> Response:
-        """Load a model."""
+        """Load a model; with ``plan``, only say what that would take."""
         body = read(await request.body(), wire.LoadBody)
         key = await self._chosen(body)
         options = LoadOptions(**(msgspec.structs.asdict(body.options) if body.options else {}))
+        if body.plan:
+            return json_response(wire.Planned(plan=await self._manager.plan_load(key, options)))
         work = self._manager.load_model(
             key, warmup=body.warmup, ttl=body.ttl, pin=body.pin, priority=body.priority, options=options
         )
@@ -131,7 +141,7 @@ class ModelRoutes:
         """Make a model the one in use, loading it first. No request fails for it."""
         body = read(await request.body(), wire.SwitchBody)
         key = await self._chosen(body)
-        work = self._manager.switch_model(key, body.reason)
+        work = self._manager.switch_model(key, body.reason, expected=body.expected)
         if not body.wait:
             return self._begin(work, key, "switching")
         await work
@@ -235,6 +245,28 @@ def _choice(kind: type[Choice], field: str, given: str | None) -> Choice | None:
         ) from None
 
 
+def _count(field: str, given: str | None) -> int | None:
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 10 and int(given) >= 1):
+        raise ValidationError(f"{field} must be a whole number, 1 or more.", details={"field": field})
+    return int(given)
+
+
+def _flag(field: str, given: str | None) -> bool:
+    if given not in (None, "true", "false"):
+        raise ValidationError(f"{field} must be true or false.", details={"field": field})
+    return given == "true"
+
+
+async def _told(lines: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    """A log as events without a type; ``end`` says that the process has ended."""
+    async with aclosing(lines):
+        async for line in lines:
+            yield sse.encode(line.encode())
+    yield sse.encode(b"{}", event="end")
+
+
 def _page(
     entries: list[RegistryEntry], limit: str | None, cursor: str | None
 ) -> tuple[list[RegistryEntry], str | msgspec.UnsetType]:
@@ -244,9 +276,8 @@ def _page(
         start = next((index for index, entry in enumerate(entries, 1) if entry.key == cursor), -1)
         if start < 0:
             raise ValidationError("cursor is none of this list; begin again without it.", details={"field": "cursor"})
-    if limit is None:
+    count = _count("limit", limit)
+    if count is None:
         return entries[start:], msgspec.UNSET
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit) >= 1):
-        raise ValidationError("limit must be a whole number, 1 or more.", details={"field": "limit"})
-    page = entries[start : start + int(limit)]
+    page = entries[start : start + count]
     return page, page[-1].key if start + len(page) < len(entries) else msgspec.UNSET

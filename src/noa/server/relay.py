@@ -27,8 +27,9 @@ from noa.server.exchange import Exchange, RawHeader
 
 logger = logging.getLogger(__name__)
 
-#: How long the status line of a stream is held, and how long its line may be silent after that, in seconds.
-HOLD_S: Final = 10.0
+#: How long the status line of a stream is held, and how long its line may be silent after that, in seconds: a little
+#: less than the ten that callers may count on.
+HOLD_S: Final = 9.5
 #: The longest that a caller may ask to wait for a model, in seconds.
 LONGEST_WAIT_S: Final = 3600.0
 

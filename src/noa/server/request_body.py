@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar, get_args
 
 import msgspec
@@ -88,16 +89,20 @@ def _fields_at(shape: Any, path: list[str]) -> list[str]:
 
 
 def _limits_at(shape: type, path: str) -> tuple[float, float] | None:
-    """Between which numbers an outermost field must lie, if it has both limits."""
-    if not issubclass(shape, msgspec.Struct):
-        return None
-    info = msgspec.inspect.type_info(shape)
-    assert isinstance(info, msgspec.inspect.StructType)
-    for field in info.fields:
-        if field.encode_name == path and isinstance(field.type, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-            low, high = field.type.ge, field.type.le
-            return None if low is None or high is None else (low, high)
+    """Between which numbers the field at ``path`` must lie, if it has both limits."""
+    candidates = _kinds(msgspec.inspect.type_info(shape))
+    for name in path.split("."):
+        fields = [each for kind in candidates if isinstance(kind, msgspec.inspect.StructType) for each in kind.fields]
+        candidates = [kind for each in fields if each.encode_name == name for kind in _kinds(each.type)]
+    for kind in candidates:
+        if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+            return None if kind.ge is None or kind.le is None else (kind.ge, kind.le)
     return None
+
+
+def _kinds(kind: msgspec.inspect.Type) -> Sequence[msgspec.inspect.Type]:
+    """What a value may be."""
+    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
 
 
 def _joined(path: str, name: str) -> str:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from noa.manager import ModelManager
 from noa.models import ModelCapability, ModelStatus, RegistryEntry
 from noa.server import inference_api, openai_api, wire
+from noa.server.alias_api import AliasRoutes
 from noa.server.anthropic_api import MESSAGES
 from noa.server.dispatcher import MODEL_PATTERN, HotRoute
 from noa.server.event_stream import EventRoute
@@ -142,8 +143,20 @@ def add_model_routes(table: Table, routes: ModelRoutes) -> None:
     table.add("GET", "/models/{name}/capabilities", tag, routes.capabilities, wire.Capabilities, **named)
     table.add("GET", "/models/{name}/metrics", tag, routes.metrics, wire.Metrics, **named)
     table.add("GET", "/models/{name}/history", tag, routes.history, wire.History, **named)
-    table.add("GET", "/models/{name}/logs", tag, routes.logs, wire.Logs, **named)
+    table.add("GET", "/models/{name}/logs", tag, routes.logs, wire.Logs, parameters=[_NAME, *_LOG])
     table.add("POST", "/models/{name}/profile", tag, routes.profile, wire.Profiled, body=wire.ProfileBody, **named)
+
+
+def add_alias_routes(table: Table, routes: AliasRoutes) -> None:
+    """``/api/v1/aliases…``."""
+    tag = "aliases"
+    named = {"parameters": [Parameter("name", "An alias: `current`, or one of yours.", place="path")]}
+    table.add("GET", "/aliases", tag, routes.list, wire.AliasList)
+    table.add("GET", "/aliases/{name}", tag, routes.one, wire.AliasHistory, **named)
+    table.add("PUT", "/aliases/{name}", tag, routes.point, wire.AliasMoved, body=wire.PointBody, **named)
+    table.add("DELETE", "/aliases/{name}", tag, routes.remove, wire.AliasRemoved, **named)
+    rolled_back = {"body": wire.RollbackBody, **named}
+    table.add("POST", "/aliases/{name}/rollback", tag, routes.roll_back, wire.AliasMoved, **rolled_back)
 
 
 def add_status_routes(table: Table, routes: StatusRoutes) -> None:
@@ -163,6 +176,10 @@ def add_event_routes(table: Table, route: EventRoute) -> None:
 
 
 _NAME: Final = Parameter("name", "A key, an alias, a bare id; or a provider where models are listed.", place="path")
+_LOG: Final = (
+    Parameter("tail", "Only so many of the last lines.", {"type": "integer", "minimum": 1}),
+    Parameter("follow", "Stream the lines as server-sent events until the process ends.", {"type": "boolean"}),
+)
 _FILTERS: Final = (
     Parameter("provider", "Only models of this provider."),
     Parameter("capability", "Only models that can do this.", {"type": "string", "enum": [*map(str, ModelCapability)]}),

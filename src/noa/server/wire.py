@@ -13,12 +13,10 @@ from noa.manager import Statistics
 from noa.measurement.live import ServedRequest
 from noa.measurement.profile import MAX_TEST_COUNT
 from noa.measurement.samples import ProfileMetrics
-from noa.models import ActiveModel, ModelCapability, PerformanceMetrics, RegistryEntry, Value
+from noa.models import ActiveModel, CacheType, LoadPlan, ModelCapability, PerformanceMetrics, RegistryEntry, Value
 
 #: What a change is doing that nobody waits for.
 Beginning = Literal["loading", "unloading", "switching"]
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -40,21 +38,26 @@ class ModelChoice(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class EngineOptions(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to run a local model. ``contextSize`` is in tokens per slot."""
 
-    context_size: Count | None = None
-    slots: Count | None = None
-    threads: Count | None = None
-    gpu_layers: int | None = None
+    context_size: Annotated[int, msgspec.Meta(ge=64, le=16_777_216)] | None = None
+    slots: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    gpu_layers: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    cache_type: CacheType | None = None
 
 
 class LoadBody(ModelChoice, frozen=True, kw_only=True):
-    """A load. ``ttl`` is in seconds after the last use; ``wait: false`` answers 202 at once."""
+    """A load. ``ttl`` is in seconds after the last use; ``wait: false`` answers 202 at once.
+
+    With ``plan`` nothing is loaded, and the answer is ``{"plan": …}``: what it would take, and whom it would evict.
+    """
 
     warmup: bool = False
-    ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    ttl: Annotated[float, msgspec.Meta(ge=0)] | None = None
     pin: bool = False
     priority: int = 0
     options: EngineOptions | None = None
     wait: bool = True
+    plan: bool = False
 
 
 class UnloadBody(ModelChoice, frozen=True, kw_only=True):
@@ -65,10 +68,29 @@ class UnloadBody(ModelChoice, frozen=True, kw_only=True):
 
 
 class SwitchBody(ModelChoice, frozen=True, kw_only=True):
-    """A switch; ``reason`` is kept in the history."""
+    """A switch; ``reason`` is kept in the history. It is refused if another model than ``expected`` is in use."""
 
     reason: str = "asked for"
+    expected: str | msgspec.UnsetType | None = msgspec.UNSET
     wait: bool = True
+
+
+class PointBody(ModelChoice, frozen=True, kw_only=True):
+    """What an alias is to mean; ``reason`` is kept in its history.
+
+    It is refused if the alias does not mean ``expected`` (``null``: nothing). With ``load: false`` the model is loaded
+    when it is used.
+    """
+
+    reason: str = "asked for"
+    expected: str | msgspec.UnsetType | None = msgspec.UNSET
+    load: bool = True
+
+
+class RollbackBody(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Going back to what an alias meant before."""
+
+    reason: str | None = None
 
 
 class ProfileBody(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,10 +174,65 @@ class Accepted(Acknowledgement, frozen=True, kw_only=True):
     status: Beginning
 
 
+class Planned(Value, frozen=True, kw_only=True):
+    """What a load would take, and whom it would evict."""
+
+    plan: LoadPlan
+
+
 class Switched(Acknowledgement, frozen=True, kw_only=True):
     """A switch that was made."""
 
     current_model: ActiveModel | None
+
+
+class AliasEntry(Value, frozen=True, kw_only=True):
+    """An alias, and since when it means that model."""
+
+    name: str
+    key: str
+    since: datetime
+
+
+class AliasList(Value, frozen=True, kw_only=True):
+    """Every alias, by name."""
+
+    aliases: list[AliasEntry]
+    count: int
+
+
+class AliasChange(Value, frozen=True, kw_only=True):
+    """A change of an alias; it meant ``previous`` before (``null``: nothing)."""
+
+    key: str | None
+    previous: str | None
+    reason: str
+    at: datetime
+
+
+class AliasHistory(Value, frozen=True, kw_only=True):
+    """An alias with its changes, newest first."""
+
+    name: str
+    key: str | None
+    history: list[AliasChange]
+
+
+class AliasMoved(Value, frozen=True, kw_only=True):
+    """An alias that was pointed, and what it meant before (``null``: nothing)."""
+
+    message: str
+    name: str
+    key: str
+    previous: str | None
+
+
+class AliasRemoved(Value, frozen=True, kw_only=True):
+    """An alias that was removed; it meant ``key``."""
+
+    message: str
+    name: str
+    key: str
 
 
 class Discovered(Value, frozen=True, kw_only=True):

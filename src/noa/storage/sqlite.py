@@ -17,6 +17,7 @@ from noa.state import (
     AliasPointed,
     AliasRecord,
     Change,
+    EngineIdentity,
     KeptModel,
     ModelDropped,
     ModelKept,
@@ -26,6 +27,7 @@ from noa.state import (
     ProcessRecord,
     ProcessStarted,
     SavedState,
+    SizeMeasured,
 )
 from noa.storage.database import Database
 from noa.storage.moments import from_us, to_us, utc_now
@@ -37,6 +39,8 @@ T = TypeVar("T")
 
 #: How much of each alias's history is kept.
 ALIAS_HISTORY_LIMIT = 1000
+#: How many measured sizes are kept, the latest ones.
+SIZES_LIMIT = 1000
 
 _ALIAS_COLUMNS = "name, key, previous, reason, at_us"
 
@@ -88,7 +92,7 @@ class SqliteStateStore:
         def fill(connection: sqlite3.Connection) -> None:
             if _read_state(connection) != SavedState():
                 raise ConflictError("The snapshot was not restored, because the database already holds a state.")
-            _fill(connection, state)
+            _fill(connection, state, to_us(self._clock()))
 
         await self._database.write(fill)
 
@@ -125,6 +129,8 @@ def _apply(connection: sqlite3.Connection, change: Change, at_us: int) -> None:
             _start_process(connection, change)
         case ProcessGone():
             connection.execute("DELETE FROM processes WHERE nonce = ?", (change.nonce,))
+        case SizeMeasured():
+            _note_size(connection, change, at_us)
 
 
 def _point_alias(connection: sqlite3.Connection, row: tuple[str, str | None, str | None, str, int]) -> None:
@@ -160,7 +166,18 @@ def _start_process(connection: sqlite3.Connection, change: ProcessStarted) -> No
         logger.warning("process %d was started, but its intent is not on record; it will not be recognised", change.pid)
 
 
-def _fill(connection: sqlite3.Connection, state: SavedState) -> None:
+def _note_size(connection: sqlite3.Connection, measured: SizeMeasured, at_us: int) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO sizes (engine, size_bytes, measured_by, at_us) VALUES (?, ?, ?, ?)",
+        (_to_json(measured.engine), measured.size_bytes, measured.by, at_us),
+    )
+    connection.execute(
+        "DELETE FROM sizes WHERE sequence <= (SELECT sequence FROM sizes ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+        (SIZES_LIMIT,),
+    )
+
+
+def _fill(connection: sqlite3.Connection, state: SavedState, at_us: int) -> None:
     for alias in state.aliases:
         _point_alias(connection, (alias.name, alias.key, alias.previous, alias.reason, to_us(alias.at)))
     for model in state.models:
@@ -172,6 +189,8 @@ def _fill(connection: sqlite3.Connection, state: SavedState) -> None:
             "INSERT INTO processes (nonce, key, generation, socket_path, pid, started_at) VALUES (?, ?, 0, ?, ?, ?)",
             (process.nonce, process.key, process.socket_path, process.pid, process.started_at),
         )
+    for measured in state.sizes:
+        _note_size(connection, measured, at_us)
 
 
 def _read_state(connection: sqlite3.Connection) -> SavedState:
@@ -182,6 +201,7 @@ def _read_state(connection: sqlite3.Connection) -> SavedState:
     models = connection.execute("SELECT key, options, at_us FROM kept_models ORDER BY at_us, rowid")
     usage = connection.execute("SELECT key, metrics, access_count, last_accessed_us FROM model_usage ORDER BY key")
     processes = connection.execute("SELECT key, nonce, socket_path, pid, started_at FROM processes ORDER BY rowid")
+    sizes = connection.execute("SELECT engine, size_bytes, measured_by FROM sizes ORDER BY sequence")
     return SavedState(
         aliases=tuple(_alias(row) for row in aliases),
         models=tuple(
@@ -200,6 +220,10 @@ def _read_state(connection: sqlite3.Connection) -> SavedState:
         processes=tuple(
             ProcessRecord(key=key, nonce=nonce, socket_path=socket_path, pid=pid, started_at=started_at)
             for key, nonce, socket_path, pid, started_at in processes
+        ),
+        sizes=tuple(
+            SizeMeasured(engine=_from_json(engine, EngineIdentity), size_bytes=size_bytes, by=by)
+            for engine, size_bytes, by in sizes
         ),
     )
 

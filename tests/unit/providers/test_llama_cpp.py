@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,12 +11,19 @@ import pytest
 
 from noa.chat import ChatRequest, EmbeddingRequest, Message, TextDelta, TextPart, Usage
 from noa.config import ProviderConfig
-from noa.errors import ModelNotFoundError, ModelNotLoadedError, ProviderConnectionError, ProviderResponseError
+from noa.errors import (
+    ModelNotFoundError,
+    ModelNotLoadedError,
+    ProviderConnectionError,
+    ProviderResponseError,
+    UnsupportedError,
+)
 from noa.models import Endpoint, ModelCapability
+from noa.providers import model_folder
 from noa.providers.llama_cpp import LlamaCppProvider
-from noa.providers.model_folder import find_weights
-from noa.providers.protocol import Dialect, Locality, RawRequest
-from scripted_upstream import Answer, ScriptedUpstream, events_answer
+from noa.providers.model_folder import WeightsFile, describe_weights, find_weights
+from noa.providers.protocol import Dialect, Locality, Offer, RawRequest
+from scripted_upstream import Answer, ScriptedUpstream, events_answer, json_answer
 
 ASK = ChatRequest(messages=(Message(role="user", parts=(TextPart(text="Hi"),)),))
 
@@ -221,6 +229,40 @@ async def test_a_server_that_is_down_hides_no_file(
     await provider.aclose()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+async def test_a_pipe_is_no_model_and_hides_none(tmp_path: Path) -> None:
+    put(tmp_path, "x.gguf")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    os.mkfifo(tmp_path / "parts-00001-of-00001.gguf")
+    assert await asyncio.wait_for(ids(local(tmp_path)), 5) == ["x"]
+
+
+async def test_a_pipe_that_takes_the_place_of_a_file_blocks_nobody(tmp_path: Path) -> None:
+    path = put(tmp_path, "x.gguf")
+    (weights,) = find_weights([tmp_path])
+    path.unlink()
+    os.mkfifo(path)
+    offer = await asyncio.wait_for(asyncio.to_thread(describe_weights, "llama.cpp", "x", weights), 5)
+    assert offer is not None
+    assert offer.model.metadata["error"]
+
+
+async def test_a_file_that_cannot_be_understood_at_all_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, "x.gguf")
+    put(tmp_path, "y.gguf")
+
+    def describe(provider: str, model_id: str, weights: WeightsFile) -> Offer | None:
+        if model_id == "x":
+            raise RecursionError
+        return describe_weights(provider, model_id, weights)
+
+    monkeypatch.setattr(model_folder, "describe_weights", describe)
+    assert await ids(local(tmp_path)) == ["y"]
+    assert "x.gguf is left out" in caplog.text
+
+
 # An engine of ours.
 
 
@@ -337,4 +379,17 @@ async def test_a_caller_who_leaves_before_the_answer_is_whole_stops_the_engine(
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await asyncio.wait_for(engine.gone.wait(), 1)
+    await provider.aclose()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_an_engine_refuses_is_told_in_our_words(
+    engine: ScriptedUpstream, endpoint: Endpoint, stream: bool
+) -> None:
+    provider = local()
+    refusal = json_answer({"error": {"code": 500, "message": "image input is not supported - hint", "type": "x"}}, 500)
+    engine.script("/v1/chat/completions", refusal)
+    with pytest.raises(UnsupportedError, match=r"^llama\.cpp:x takes no image input") as caught:
+        await provider.open(raw(endpoint, stream))
+    assert caught.value.upstream is None
     await provider.aclose()

@@ -202,3 +202,14 @@ def test_only_openai_itself_has_renamed_the_limit(is_itself: bool, field: str) -
     provider = OpenAIProvider(ProviderConfig(type="openai", base_url=base_url))
     request = ChatRequest(messages=(Message(role="user", parts=(TextPart(text="Hi"),)),), max_tokens=5)
     assert msgspec.json.decode(provider._raw(request, "m", None, stream=False).body)[field] == 5
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b'{"status": "ok"}', b""])
+async def test_an_answer_that_is_no_list_of_models_is_no_sign_of_health(
+    server: ScriptedUpstream, provider: OpenAIProvider, body: bytes
+) -> None:
+    assert (await provider.health()).up
+    server.script("/v1/models", Answer(body=body))
+    health = await provider.health()
+    assert not health.up
+    assert "list of models" in (health.error or "")

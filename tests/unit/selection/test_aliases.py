@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from noa.errors import AIProviderError, ConfigurationError, ModelNotFoundError, ValidationError
-from noa.selection.aliases import Names, resolve
+from noa.selection.aliases import Names, check_alias, resolve
+from noa.server.model_path import RESERVED
 
 NAMES = Names(
     providers={"openai": "openai", "claude": "claude", "anthropic": "claude", "llama.cpp": "llama.cpp"},
@@ -67,3 +68,20 @@ def test_the_provider_that_is_meant_is_blamed() -> None:
         resolve("openai:gpt-5", NAMES)
     assert raised.value.provider == "openai"
     assert raised.value.details == {"suggestions": ["openai:gpt-4"]}
+
+
+@pytest.mark.parametrize("name", ["prod", "a", "0", "fast-2", "my.best_one", "x" * 64])
+def test_what_may_be_an_alias(name: str) -> None:
+    check_alias(name, NAMES.providers)
+
+
+@pytest.mark.parametrize("name", ["", ".", "Prod", "a:b", "a/b", "a b", "a\n", "x" * 65, "llama.cpp", "auto", "auto-1"])
+def test_what_may_not(name: str) -> None:
+    with pytest.raises(ValidationError, match="cannot be an alias"):
+        check_alias(name, NAMES.providers)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED - {"current"}))
+def test_an_alias_can_always_stand_in_a_path(name: str) -> None:
+    with pytest.raises(ValidationError, match="uses the name itself"):
+        check_alias(name, NAMES.providers)
