@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from noa.errors import ValidationError
 from noa.models import LoadOptions, PerformanceMetrics
 from noa.state import (
     AliasPointed,
+    EngineIdentity,
     ModelDropped,
     ModelKept,
     ModelUsage,
@@ -21,9 +23,10 @@ from noa.state import (
     ProcessStarted,
     ProfileRecord,
     RequestRecord,
+    SizeMeasured,
 )
 from noa.storage.protocol import StateStore, UsageStore
-from noa.storage.sqlite import SqliteStateStore
+from noa.storage.sqlite import SIZES_LIMIT, SqliteStateStore
 from noa.storage.usage import SqliteUsageStore
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -146,6 +149,28 @@ async def test_a_process_is_on_record_from_intent_to_end(state: StateStore) -> N
     assert (await state.read()).processes == (started,)
     await state.write(ProcessGone(nonce="n1"))
     assert (await state.read()).processes == ()
+
+
+def size_of(file: str, size_bytes: int, **changes: Any) -> SizeMeasured:
+    facts: dict[str, Any] = {
+        "path": file, "file_bytes": 5, "modified_ns": 1_700_000_000_123_456_789, "build": "engine 1",
+        "context_size": 4096, "slots": 1, "cache_type": "f16", "gpu_layers": None, "embedding": False, **changes,
+    }  # fmt: skip
+    return SizeMeasured(engine=EngineIdentity(**facts), size_bytes=size_bytes, by="resident")
+
+
+async def test_the_latest_size_of_each_engine_comes_back_latest_last(state: StateStore) -> None:
+    first, other, again = size_of("a", 7), size_of("b", 8), size_of("a", 9)
+    shaped = size_of("a", 20, context_size=8192, gpu_layers=3)
+    await state.write(first, other)
+    await state.write(shaped, again)
+    assert (await state.read()).sizes == (other, shaped, again)
+
+
+async def test_only_so_many_sizes_are_kept(state: StateStore) -> None:
+    await state.write(*(size_of(f"m{number}", number) for number in range(SIZES_LIMIT + 5)))
+    sizes = (await state.read()).sizes
+    assert (len(sizes), sizes[0].size_bytes) == (SIZES_LIMIT, 5)
 
 
 async def test_a_write_that_fails_in_the_middle_changes_nothing(state: StateStore) -> None:

@@ -75,6 +75,11 @@ class Discovered:
         self.told.append(found)
         self.news.set()
 
+    async def until_up(self, name: str) -> None:
+        while not any(found.report.up and found.report.provider == name for found in self.told):
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), 5)
+
 
 class Slow(FakeProvider):
     """Answers once it may; counts how often it is asked."""
@@ -116,12 +121,10 @@ async def test_a_start_does_not_wait_for_a_slow_provider_which_is_merged_when_it
     here, slow = Discovered(), Slow(name="slow")
     discovery = here.over(birds(), slow, start_patience_s=0.0)
     await discovery.start()
-    assert not discovery.reports["slow"].up
+    assert [report.up for report in discovery.reports.values()] == [True, False]
     assert isinstance(discovery.failure("slow"), ProviderTimeoutError)
     slow.may.set()
-    while not discovery.reports["slow"].up:
-        here.news.clear()
-        await asyncio.wait_for(here.news.wait(), 5)
+    await here.until_up("slow")
     assert "slow:parrot" in here.registry
     assert discovery.failure("slow") is None
     await discovery.aclose()
@@ -150,9 +153,7 @@ async def test_a_provider_that_is_down_is_asked_again_in_the_background_until_it
         await asyncio.wait_for(here.news.wait(), 5)
     assert not here.told[-1].report.up
     down.up = True
-    while not here.told[-1].report.up:
-        here.news.clear()
-        await asyncio.wait_for(here.news.wait(), 5)
+    await here.until_up("down")
     assert "down:parrot" in here.registry
     told = len(here.told)
     await asyncio.sleep(0.02)
@@ -179,6 +180,9 @@ async def test_many_who_miss_a_model_ask_its_provider_once_and_no_other() -> Non
     await asyncio.gather(*looks)
     await discovery.look_at("slow")
     assert (slow.asked, other.asked) == (1, 0)
+    other.may.set()
+    await asyncio.gather(discovery.run(), discovery.run())
+    assert (slow.asked, other.asked) == (2, 1)
     await discovery.aclose()
 
 

@@ -24,7 +24,7 @@ from noa.cli.terminal import (
     time_span,
 )
 from noa.client import NoaClient
-from noa.client_answers import Acknowledgement, CurrentModel, LoadedModels, ModelList, SwitchAcknowledgement
+from noa.client_answers import Acknowledgement, CurrentModel, LoadedModels, ModelList, Planned, SwitchAcknowledgement
 from noa.errors import ModelNotLoadedError
 from noa.models import ActiveModel, CacheType, LoadOptions, LoadPlan, ModelCapability, ModelStatus, RegistryEntry
 
@@ -129,7 +129,11 @@ def current(as_json: bool) -> None:
 @click.option("--context-size", type=click.IntRange(64), help="The context of a local model, in tokens per slot.")
 @click.option("--slots", type=click.IntRange(1), help="How many requests a local model serves at once.")
 @click.option("--threads", type=click.IntRange(1), help="How many CPU threads a local model computes with.")
-@click.option("--cache-type", type=click.Choice(CacheType), help="What its cache is made of; q8_0 takes half of f16.")
+@click.option(
+    "--cache-type",
+    type=click.Choice(CacheType, case_sensitive=False),
+    help="What its cache is made of; q8_0 takes half of f16, q4_0 a quarter.",
+)
 @click.option("--wait/--no-wait", default=True, help="Wait until it serves (the default), or only start the load.")
 @click.option("--plan", is_flag=True, help="Load nothing; say what it would take, and which models would have to go.")
 @json_option
@@ -207,7 +211,7 @@ def acknowledge(answer: Acknowledgement | SwitchAcknowledgement, as_json: bool) 
 def show_plan(plan: LoadPlan, as_json: bool) -> None:
     """Show what a load would take."""
     if as_json:
-        show_json(plan)
+        show_json(Planned(plan=plan))
         return
     columns = ("KEY", "FITS", "NEEDS", "BASIS", "USED", "BUDGET", "THREADS", "EVICTS", "WAITS FOR")
     row = (

@@ -175,6 +175,18 @@ ANSWER = {"message": "It is done.", "provider": "llama.cpp", "model": "x", "key"
             "load",
             {"key": "a/b:c", "warmup": True, "ttl": 600.0, "pin": True, "priority": -3, "wait": False},
         ),
+        (
+            ["load", "x", "--context-size", "512", "--slots", "2", "--threads", "1", "--cache-type", "q8_0"],
+            "load",
+            {
+                "key": "x",
+                "warmup": False,
+                "pin": False,
+                "priority": 0,
+                "wait": True,
+                "options": {"contextSize": 512, "slots": 2, "threads": 1, "cacheType": "q8_0"},
+            },
+        ),
         (["unload", "x"], "unload", {"key": "x", "force": False}),
         (["stop", "x", "--force"], "unload", {"key": "x", "force": True}),
         (["switch", "x"], "switch", {"key": "x"}),
@@ -191,6 +203,24 @@ def test_commands_that_change_something(
     assert next(request.json for request in server.received if request.method == "POST") == body
     as_json = msgspec.json.decode(noa(*arguments, "--json").stdout)
     assert as_json["message"] == "It is done."
+
+
+PLAN = {
+    "key": "llama.cpp:x", "fits": True, "neededBytes": 3 * 1024**2, "basis": "measured", "budgetBytes": 8 * 1024**3,
+    "usedBytes": 1024**3, "evicts": ["llama.cpp:y"], "waitsFor": [], "threads": 2,
+}  # fmt: skip
+
+
+def test_a_plan_is_shown_and_nothing_is_loaded(server: ScriptedServer, noa: Noa) -> None:
+    server.answer("POST", "/api/v1/models/load", {"plan": PLAN})
+    result = noa("load", "x", "--plan", "--context-size", "512")
+    assert result.exit_code == 0
+    head, row = (" ".join(line.split()) for line in result.stdout.splitlines())
+    assert head == "KEY FITS NEEDS BASIS USED BUDGET THREADS EVICTS WAITS FOR"
+    assert row == "llama.cpp:x yes 3.0 MiB measured 1.0 GiB 8.0 GiB 2 llama.cpp:y —"
+    asked = {"key": "x", "plan": True, "options": {"contextSize": 512}}
+    assert [request.json for request in server.received if request.method == "POST"] == [asked]
+    assert msgspec.json.decode(noa("load", "x", "--plan", "--json").stdout) == {"plan": PLAN}
 
 
 def test_a_load_shows_no_control_sequences_without_a_terminal(server: ScriptedServer, noa: Noa) -> None:

@@ -295,6 +295,23 @@ async def test_a_migration_that_fails_leaves_the_version_before_it(
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
 
 
+async def test_a_state_of_the_first_version_is_carried_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.db"
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "migrations", lambda kind: migrations(kind)[:1])
+        await filled_as_of_version_one(path)
+    store = await SqliteStateStore.open(path)
+    state = await store.read()
+    assert ([alias.key for alias in state.aliases], state.sizes) == (["a:1"], ())
+    await store.aclose()
+
+
+async def filled_as_of_version_one(path: Path) -> None:
+    store = await SqliteStateStore.open(path)
+    await store.write(AliasPointed(name="current", key="a:1", previous=None, reason="test"))
+    await store.aclose()
+
+
 async def test_a_cancelled_opening_lets_go_of_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     reached, go_on = threading.Event(), threading.Event()

@@ -11,7 +11,16 @@ import pytest
 
 from noa.errors import ConfigurationError, ConflictError, StorageError
 from noa.models import LoadOptions, PerformanceMetrics
-from noa.state import AliasPointed, AliasRecord, KeptModel, ModelUsage, ProcessRecord, SavedState
+from noa.state import (
+    AliasPointed,
+    AliasRecord,
+    EngineIdentity,
+    KeptModel,
+    ModelUsage,
+    ProcessRecord,
+    SavedState,
+    SizeMeasured,
+)
 from noa.storage.snapshot import read_snapshot, write_snapshot
 from noa.storage.sqlite import SqliteStateStore
 
@@ -24,6 +33,23 @@ STATE = SavedState(
     models=(KeptModel(key="a:1", options=LoadOptions(pin=True, ttl_s=1.5), at=NOON),),
     usage=(ModelUsage(key="a:1", metrics=PerformanceMetrics(average_latency=2.5), access_count=3, last_accessed=NOON),),
     processes=(ProcessRecord(key="l:1", nonce="n", socket_path="/run/n", pid=7, started_at=1.25),),
+    sizes=(
+        SizeMeasured(
+            engine=EngineIdentity(
+                path="/m/a.gguf",
+                file_bytes=5,
+                modified_ns=1_700_000_000_123_456_789,
+                build="engine 1",
+                context_size=4096,
+                slots=1,
+                cache_type="f16",
+                gpu_layers=None,
+                embedding=False,
+            ),
+            size_bytes=9,
+            by="allocation",
+        ),
+    ),
 )
 
 
