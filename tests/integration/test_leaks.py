@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from noa.runtime.fake import FakeRuntime
 
 #: What one more cycle may add to the memory in use, in bytes, once everything that is bounded is full.
 BYTES_A_CYCLE = 1024
+#: How many threads asyncio keeps for what blocks; it starts them one by one, when it happens to need one more.
+POOL = min(32, (os.cpu_count() or 1) + 4)
 
 
 async def come_and_go(manager: ModelManager, times: int) -> None:
@@ -93,5 +96,6 @@ async def test_real_processes_leave_nothing_in_their_manager(tmp_path: Path, dem
         first = await cycle()
         for _ in range(cycles - 3):
             last = await cycle()
-        assert last == first
+        assert last[0] == first[0]
+        assert last[1] - first[1] <= POOL
     assert list(sockets.iterdir()) == []

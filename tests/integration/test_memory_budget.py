@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,7 @@ async def test_two_models_in_one_place_take_turns_without_a_swap_for_each_reques
 # With the real engine.
 
 
-def configured(home: Path, demo_model: Path, **settings: object) -> Configuration:
+def configured(home: Path, demo_model: Path, **settings: Any) -> Configuration:
     """Two models from one file, hard-linked."""
     models = home / "models"
     models.mkdir(parents=True, exist_ok=True)
