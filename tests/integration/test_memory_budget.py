@@ -181,10 +181,10 @@ async def test_the_second_load_of_the_same_file_and_flags_uses_the_measured_figu
         assert [plan.basis for plan in (measured, wide, small)] == ["measured", "formula", "formula"]
         assert measured.needed_bytes is not None
         assert loaded.memory_bytes is not None
-        assert measured.needed_bytes == pytest.approx(loaded.memory_bytes, rel=0.05)
+        assert measured.needed_bytes == pytest.approx(loaded.memory_bytes, rel=0.1)
         await manager.load_model(DEMO)
         again = await manager.plan_load(DEMO)
-        assert again.used_bytes == pytest.approx(measured.needed_bytes, rel=0.05)
+        assert again.used_bytes == pytest.approx(measured.needed_bytes, rel=0.1)
     (tmp_path / "models" / "demo.gguf").unlink()
     (tmp_path / "models" / "demo.gguf").write_bytes(demo_model.read_bytes())
     async with ModelManager(configuration=configuration) as manager:
@@ -200,7 +200,7 @@ async def test_two_local_models_share_one_place(tmp_path: Path, demo_model: Path
         assert (plan.fits, plan.evicts) == (True, (DEMO,))
         assert (await manager.switch_model(COPY)).previous_model == DEMO
         assert [each.key for each in manager.loaded_models] == [COPY]
-        assert (await manager.chat("Say hello.", max_tokens=2)).text
+        assert (await manager.chat("Say hello.", max_tokens=2)).model == "copy"
         assert (await manager.switch_model(DEMO)).current_model == DEMO
         answers = await asyncio.gather(
             *(manager.chat("Say hello.", model=(DEMO, COPY)[number % 2], max_tokens=2) for number in range(4))
