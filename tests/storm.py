@@ -84,13 +84,15 @@ class Storm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ending = True
-        if kind is not None:
+        if error is not None:
             for task in self._tasks:
                 task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
         assert self._session is not None
         await self._session.close()
-        if kind is None:
+        if error is not None:
+            error.add_note(f"What was wrong with the answers until then: {self.failures}")
+        else:
             self.failures += [repr(outcome) for outcome in outcomes if isinstance(outcome, BaseException)]
 
     # What whoever makes the weather says and asks.
@@ -136,7 +138,7 @@ class Storm:
                     asked.begun = True
                     judge = self._judge_stream if streams else self._judge_whole
                     fault = await judge(response, asked)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except Exception as error:
                 fault = f"{'a begun answer' if asked.begun else 'a request'} was cut off: {error!r}"
             finally:
                 del self._asked[number]

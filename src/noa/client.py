@@ -234,16 +234,18 @@ class NoaClient:
         return await self._ask(dict[str, Any], "POST", "/models/save-state")
 
     async def chat_stream(
-        self, messages: Sequence[Mapping[str, object]], model: str | None = None
+        self, messages: Sequence[Mapping[str, object]], model: str | None = None, *, max_tokens: int | None = None
     ) -> AsyncGenerator[ChatEvent]:
         """Continue a conversation (messages in OpenAI's shape) and yield the answer as it comes.
 
-        Without ``model`` the model in use answers. Close the iterator to stop the answer. An answer that breaks off
-        raises; it never ends as if it were whole.
+        Without ``model`` the model in use answers, and without ``max_tokens`` as long as it likes. Close the iterator to
+        stop the answer. An answer that breaks off raises; it never ends as if it were whole.
         """
         body: dict[str, object] = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}}
         if model is not None:
             body["model"] = model
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
         decoder = StreamDecoder(provider="noa")
         async with contextlib.aclosing(self._stream("POST", "/v1/chat/completions", body=body)) as stream:
             async for event in stream:

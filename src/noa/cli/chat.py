@@ -30,10 +30,11 @@ class Answer(Value, frozen=True, kw_only=True):
 
 
 class Transcript:
-    """A conversation with one model, or with whichever is in use while it lasts."""
+    """A conversation with one model, or with whichever is in use while it lasts; an answer has up to ``max_tokens``."""
 
-    def __init__(self, model: str | None) -> None:
+    def __init__(self, model: str | None, *, max_tokens: int | None = None) -> None:
         self.model = model
+        self._max_tokens = max_tokens
         self._messages: list[dict[str, str]] = []
 
     def clear(self) -> None:
@@ -48,7 +49,7 @@ class Transcript:
         asked = {"role": "user", "content": text}
         events: list[ChatEvent] = []
         try:
-            stream = client.chat_stream([*self._messages, asked], self.model)
+            stream = client.chat_stream([*self._messages, asked], self.model, max_tokens=self._max_tokens)
             async with contextlib.aclosing(stream) as pieces:
                 async for event in pieces:
                     events.append(event)
@@ -66,8 +67,9 @@ class Transcript:
 @click.command()
 @click.argument("model", required=False)
 @click.argument("prompt", nargs=-1)
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="End an answer after N tokens.")
 @json_option
-def chat(model: str | None, prompt: Sequence[str], as_json: bool) -> None:
+def chat(model: str | None, prompt: Sequence[str], max_tokens: int | None, as_json: bool) -> None:
     """Talk to a model.
 
     \b
@@ -85,13 +87,13 @@ def chat(model: str | None, prompt: Sequence[str], as_json: bool) -> None:
     if not prompt and sys.stdin.isatty():
         if as_json:
             raise click.UsageError("--json prints one answer, so it needs a prompt.")
-        converse(Transcript(model))
+        converse(Transcript(model, max_tokens=max_tokens))
         return
     words = prompt or ("-",)
     text = " ".join(sys.stdin.read().strip() if word == "-" else word for word in words).strip()
     if not text:
         raise click.UsageError("There is nothing to ask: give a prompt, or pipe one in.")
-    answer = asyncio.run(_ask_once(Transcript(model), text, echo=not as_json))
+    answer = asyncio.run(_ask_once(Transcript(model, max_tokens=max_tokens), text, echo=not as_json))
     if as_json:
         show_json(answer)
 

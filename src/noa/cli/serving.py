@@ -143,7 +143,7 @@ Noa serves at {url}
 Try it:
 
   curl {url}/v1/chat/completions -H "Content-Type: application/json"{key_header} \\
-    -d '{{"messages": [{{"role": "user", "content": "Say hello."}}]}}'
+    -d '{{"max_tokens": 60, "messages": [{{"role": "user", "content": "Say hello."}}]}}'
 
 Ctrl-C stops it."""
     )

@@ -60,6 +60,13 @@ def test_a_prompt_gets_one_answer_on_stdout(server: ScriptedServer, noa: Noa) ->
     assert asked(server)["messages"] == [{"role": "user", "content": "Say hello."}]
 
 
+def test_an_answer_is_as_long_as_asked_for(server: ScriptedServer, noa: Noa) -> None:
+    server.stream("POST", COMPLETIONS, spoken("Hel"))
+    assert noa("chat", "current", "Say hello.", "--max-tokens", "1").stdout == "Hel\n"
+    assert asked(server)["max_tokens"] == 1
+    assert noa("chat", "current", "Say hello.", "--max-tokens", "0").exit_code == 2
+
+
 def test_a_first_argument_with_spaces_is_the_prompt_for_the_model_in_use(server: ScriptedServer, noa: Noa) -> None:
     server.stream("POST", COMPLETIONS, spoken("Hello.\n"))
     assert noa("chat", "Say hello.").stdout == "Hello.\n"
