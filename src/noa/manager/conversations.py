@@ -1,0 +1,47 @@
+"""Inference: conversations, embeddings, and leases for both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from noa.chat import ChatReply, EmbeddingReply
+from noa.engine import DEFAULT_WAIT_S
+from noa.leased_model import Messages, ModelUse, chat_request, embedding_request, texts
+from noa.manager.part import Part
+
+
+class Conversations(Part):
+    """Talks to models, and counts what others said to them."""
+
+    def use(self, name: str | None = None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0) -> ModelUse:
+        """A lease: ``async with manager.use("current") as model``. It is loaded if need be, and nothing evicts it."""
+        return ModelUse(self.inference, name, wait_s=wait_s, priority=priority)
+
+    async def chat(self, messages: Messages, model: str | None = None, **parameters: Any) -> ChatReply:
+        """Continue a conversation, by default with the current model. ``parameters`` are OpenAI's: ``max_tokens`` …."""
+        request = chat_request(messages, parameters)
+        async with self.inference.serve(model, "chat") as serving:
+            return await serving.complete(request)
+
+    async def stream(
+        self, messages: Messages, model: str | None = None, **parameters: Any
+    ) -> AsyncGenerator[str, None]:
+        """The same, as text that comes bit by bit."""
+        request = chat_request(messages, parameters)
+        async with (
+            self.inference.serve(model, "chat", streamed=True) as serving,
+            aclosing(texts(serving, request)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    async def embed(self, inputs: str | Sequence[str], model: str | None = None) -> EmbeddingReply:
+        """Turn texts into vectors."""
+        async with self.inference.serve(model, "embeddings") as serving:
+            return await serving.embed(embedding_request(inputs))
+
+    def record_inference(self, key: str, latency_ms: float, tokens: int | None, success: bool) -> None:
+        """Count an inference that you made yourself in the model's live figures."""
+        self.inference.record(self.engine.resolve_key(key), latency_ms, tokens, success=success)
