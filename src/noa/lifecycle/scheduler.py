@@ -266,6 +266,8 @@ class Scheduler:
                 self._serve()
                 self._fleet.expire(spare=self._turns.kept_waiting)
                 self._fleet.trim()
+            # Whoever was served just now may be what keeps the place of one that should come back.
+            self._fleet.revive()
             for slot in self._fleet.drained():
                 self._departures.leave(slot)
         self._arm_timer()

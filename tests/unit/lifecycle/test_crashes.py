@@ -69,6 +69,20 @@ def test_requests_wait_for_a_crashed_model_to_come_back() -> None:
     assert stage.admitted[waiting] == "a"
 
 
+def test_it_comes_back_as_soon_as_its_place_is_idle_again() -> None:
+    stage = Stage(room=1)
+    stage.known("a")
+    stage.known("b")
+    stage.load("a")
+    stage.started("a")
+    stage.crashed("a")
+    stage.load("b")
+    stage.at(stage.now + 5.0)
+    stage.started("b")
+    stage.stopped("b")
+    assert stage.status("a") is ModelStatus.LOADING, "nothing else had to happen for it"
+
+
 def test_requests_are_refused_when_it_is_given_up() -> None:
     stage = Stage()
     stage.with_loaded("a")
