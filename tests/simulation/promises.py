@@ -36,7 +36,10 @@ class Promises:
     def check(self, message: m.Input, effects: list[m.Effect]) -> None:
         """After a step."""
         self._resumed = {str(each.data["key"]) for each in effects if _is_loaded(each)}
-        self._resumed |= {self._resumed_by(each) for each in effects if isinstance(each, m.Refuse)}
+        ended = [each.waiter for each in effects if isinstance(each, m.Refuse)]
+        if isinstance(message, m.Release):
+            ended.append(message.waiter)
+        self._resumed |= {self._resumed_by(number) for number in ended}
         for effect in effects:
             if isinstance(effect, m.Persist):
                 self._tokens[effect.token] = effect
@@ -254,9 +257,9 @@ class Promises:
 
     # Words.
 
-    def _resumed_by(self, refusal: m.Refuse) -> str:
-        """The model that may have stopped draining with this."""
-        wish = self._world.asked[refusal.waiter].wish
+    def _resumed_by(self, waiter: int) -> str:
+        """The model that may have stopped draining because this wish is over."""
+        wish = self._world.asked[waiter].wish
         if isinstance(wish, m.Switch):
             return self._aliases.get(wish.alias, "")
         return wish.key if isinstance(wish, m.Unload) else ""
