@@ -30,6 +30,7 @@ class Promises:
         self._tokens: dict[int, m.Persist] = {}
         self._loaded: set[str] = set()
         self._resumed: set[str] = set()
+        self._draining: set[str] = set()
         self._scarcity = Scarcity(world)
         world.watch = self.check
 
@@ -39,7 +40,8 @@ class Promises:
         ended = [each.waiter for each in effects if isinstance(each, m.Refuse)]
         if isinstance(message, m.Release):
             ended.append(message.waiter)
-        self._resumed |= {self._resumed_by(number) for number in ended}
+        if any(isinstance(self._world.asked[number].wish, m.Switch | m.Unload) for number in ended):
+            self._resumed |= self._draining  # Whoever drained for its sake may be back.
         for effect in effects:
             if isinstance(effect, m.Persist):
                 self._tokens[effect.token] = effect
@@ -60,7 +62,9 @@ class Promises:
         self._stopped_admit_none()
         if not self._world.writes:
             self._memory_is_disk()
-        self._loaded = {view.key for view in self._world.scheduler.residents() if view.status is ModelStatus.LOADED}
+        residents = self._world.scheduler.residents()
+        self._loaded = {view.key for view in residents if view.status is ModelStatus.LOADED}
+        self._draining = {view.key for view in residents if view.status is ModelStatus.DRAINING}
 
     # Of effects.
 
@@ -256,13 +260,6 @@ class Promises:
         return len(pinned) < world.plan.room.max_models and (budget is None or size <= budget)
 
     # Words.
-
-    def _resumed_by(self, waiter: int) -> str:
-        """The model that may have stopped draining because this wish is over."""
-        wish = self._world.asked[waiter].wish
-        if isinstance(wish, m.Switch):
-            return self._aliases.get(wish.alias, "")
-        return wish.key if isinstance(wish, m.Unload) else ""
 
     def _meaning(self, name: str) -> str | None:
         aliases = self._world.scheduler.aliases
