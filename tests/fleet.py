@@ -127,7 +127,8 @@ async def fleet_on(machine: Machine) -> AsyncIterator[Fleet]:
     """A server that runs until the block ends, and then stops cleanly, unless it was killed: no engine is left."""
     engines: list[psutil.Process] = []
     with machine.serving("serve") as server:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session:
+        connector = aiohttp.TCPConnector(limit=0)  # Or else only a hundred would ask at once, and the rest wait here.
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as session:
             fleet = Fleet(server, session)
             yield fleet
             if server.process.poll() is None:

@@ -21,6 +21,8 @@ WORDS = ("a", "river", "told", "an", "old", "stone", "why", "its", "water", "nev
 #: How many tokens each request asks for: mostly few, so that many fit, and now and then an answer that takes a while.
 TOKENS = (*(1, 2, 3, 4, 5, 8) * 4, 60)
 EVENT = b"data: "
+#: Begins a line that only keeps a stream alive.
+COMMENT = b":"
 
 
 class Asked(msgspec.Struct):
@@ -152,9 +154,10 @@ class Storm:
         if response.status != 200:
             return self._judge_refusal(response.status, body)
         reply = msgspec.json.decode(body)
-        fault = self._misrouted(response.headers, {str(reply["model"])}, asked)
+        served = response.headers.get("x-noa-model", "")
+        fault = self._misrouted(served, {str(reply["model"])}, asked)
         fault = fault or _cut_short([reply["choices"][0]["finish_reason"]], reply["usage"], asked.limit)
-        return fault or self._right(response.headers)
+        return fault or self._right(served)
 
     async def _judge_stream(self, response: aiohttp.ClientResponse, asked: Asked) -> str:
         body = await response.read()
@@ -170,9 +173,14 @@ class Storm:
         if not events or events[-1] != b"[DONE]":
             return f"the stream had no end: {body[-200:]!r}"
         reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
-        fault = self._misrouted(response.headers, {str(chunk["model"]) for chunk in chunks}, asked)
+        models = {str(chunk["model"]) for chunk in chunks}
+        served = response.headers.get("x-noa-model", "")
+        if not served and body.startswith(COMMENT):
+            # It waited so long that the line had to be kept alive, before anybody knew who would serve it.
+            served = next((key for key in self._keys if {key.partition(":")[2]} == models), "")
+        fault = self._misrouted(served, models, asked)
         fault = fault or _cut_short(reasons, chunks[-1].get("usage"), asked.limit)
-        return fault or self._right(response.headers)
+        return fault or self._right(served)
 
     def _judge_refusal(self, status: int, body: bytes) -> str:
         if self._server_ends and status == 503 and b'"error"' in body:
@@ -180,9 +188,8 @@ class Storm:
             return ""
         return f"status {status}: {body[:300]!r}"
 
-    def _misrouted(self, headers: Mapping[str, str], models: set[str], asked: Asked) -> str:
+    def _misrouted(self, served: str, models: set[str], asked: Asked) -> str:
         """What the header says, what the engine calls itself, and what alone could have served must be one model."""
-        served = headers.get("x-noa-model", "")
         if served not in self._keys:
             return f"it was served by {served!r}"
         if models != {served.partition(":")[2]}:
@@ -191,8 +198,8 @@ class Storm:
             return f"it was served by {served} after the switch to {asked.due}"
         return ""
 
-    def _right(self, headers: Mapping[str, str]) -> str:
-        self.answers[headers["x-noa-model"]] += 1
+    def _right(self, served: str) -> str:
+        self.answers[served] += 1
         return ""
 
 

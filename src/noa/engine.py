@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from noa.absences import Absences
+from noa.announcer import Announcer
+from noa.background import Background
 from noa.discovery import DISCOVERY_TIMEOUT_S, LOOK_PATIENCE_S, Discovery, Found, ProviderReport
 from noa.errors import AIProviderError, ModelNotFoundError, ModelUnavailableError, StorageError
 from noa.events import EventBus
+from noa.facts import Lookup, nothing_known
 from noa.launcher import Launcher
 from noa.lease import Callers, Lease
 from noa.lifecycle import messages as m
 from noa.lifecycle.aliases import CURRENT
 from noa.lifecycle.scheduler import Scheduler
-from noa.lifecycle.slots import SlotView
 from noa.models import ActiveModel, LoadOptions, LoadPlan, ModelStatus
 from noa.naming import Naming
 from noa.providers.protocol import Health, Locality, Provider
 from noa.registry import Registry
+from noa.resident_memory import ResidentMemory
+from noa.roster import Roster
 from noa.runtime.protocol import EngineLog, Runtime
 from noa.shape import Shape
 from noa.sizes import Sizes
@@ -67,8 +71,10 @@ class Engine:
         state: StateStore,
         events: EventBus,
         settings: EngineSettings,
+        lookup: Lookup = nothing_known,
     ) -> None:
-        self.registry = Registry(self._status_of)
+        self.registry = Registry(self._status_of, lookup)
+        self._announcer = Announcer(events, self.registry)
         self._scheduler = scheduler
         self._providers = providers
         self._runtime = runtime
@@ -81,6 +87,7 @@ class Engine:
             providers=settings.providers,
             configured=providers.keys(),
             advice=settings.advice,
+            with_files={name for name, each in providers.items() if each.lists_files},
             failure=self._discovery.failure,
         )
         self._launcher = Launcher(
@@ -92,14 +99,24 @@ class Engine:
             journal=state.write,
             record=state.write,
             report=self._submit,
-            publish=self._publish,
+            publish=self._announcer.publish,
+        )
+        self._memory = ResidentMemory(self._launcher.running)
+        self._roster = Roster(
+            scheduler,
+            self.registry,
+            self._announcer,
+            self._memory,
+            process=self._launcher.process,
+            absence=self._naming.absence,
         )
         self._events = events
         self._settings = settings
         self._callers = Callers()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._absences = Absences(self._announcer, self._naming.absence)
+        self._background = Background()
         self._timer: asyncio.TimerHandle | None = None
-        self._loaded_at: dict[str, datetime] = {}
+        self._started = False
         self._closing = False
 
     # Life.
@@ -114,10 +131,13 @@ class Engine:
         if settled:
             await self._state.write(*(ProcessGone(nonce=record.nonce) for record in settled))
         self.registry.restore(saved.usage)
+        self.registry.prove(saved.probes)
         self._sizes.restore(saved.sizes)
         aliases = {record.name: record.key for record in saved.aliases if record.key is not None}
         self._submit(m.Restored(aliases=aliases, kept={kept.key: kept.options for kept in saved.models}))
         await self._discovery.start()
+        self._absences.look(self.aliases.items())
+        self._started = True
         for kept in sorted(saved.models, key=lambda each: each.at):
             self._load_in_background(kept.key, kept.options)
         if load_default and not saved.models and CURRENT not in aliases and self._settings.default_model:
@@ -132,7 +152,7 @@ class Engine:
             except AIProviderError as error:
                 logger.warning("%s was not loaded: %s", name, error.message)
 
-        self._spawn(load())
+        self._background.spawn(load())
 
     async def aclose(self) -> None:
         """Refuse whoever waits and end every process. What was loaded stays noted, and is loaded again next time."""
@@ -140,9 +160,7 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
         self._callers.refuse_all(ModelUnavailableError("Noa is shutting down.", retry_after_s=5))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.aclose()
         await self._discovery.aclose()
         await self._launcher.aclose()
         for provider in self._providers.values():
@@ -195,20 +213,14 @@ class Engine:
 
     def active(self) -> list[ActiveModel]:
         """The loaded models (those that drain included), oldest first."""
-        loaded = (ModelStatus.LOADED, ModelStatus.DRAINING)
-        return [self._active(view) for view in self._scheduler.residents() if view.status in loaded]
+        return self._roster.loaded()
 
-    def _active(self, view: SlotView) -> ActiveModel:
-        process = self._launcher.process(view.key)
-        return self.registry.active(
-            view,
-            self._loaded_at.get(view.key, datetime.now(UTC)),
-            pid=process.pid if process else None,
-            memory_bytes=process.memory_bytes() if process else None,
-        )
+    def current(self) -> ActiveModel | None:
+        """The model that ``current`` means, loaded or not; ``None`` only if it means none."""
+        return self._roster.current()
 
     def memory_bytes(self, key: str) -> int | None:
-        """Resident memory of a model's process now, ``None`` without one."""
+        """Resident memory of a model's process, read now, which takes a millisecond; ``None`` without one."""
         process = self._launcher.process(key)
         return process.memory_bytes() if process else None
 
@@ -251,14 +263,16 @@ class Engine:
         for key in found.merged.removed:
             self._submit(m.Gone(key=key))
         for offer in found.offers:
-            self._submit(self._sizes.known(offer))
+            self._submit(self._sizes.known(self.registry.offer(offer.model.key)))
         for key, options in self._scheduler.kept.items():
             self._sized(key, options)
         for key in found.merged.added:
-            self._publish("model-registered", {"key": key})
+            self._announcer.publish("model-registered", {"key": key})
         if found.report.up:
             data = {"provider": found.report.provider, "models": len(found.offers)}
-            self._publish("provider-discovered", data)
+            self._announcer.publish("provider-discovered", data)
+        if self._started:
+            self._absences.look(self.aliases.items())
 
     def _sized(self, key: str, options: LoadOptions) -> None:
         """Tell the scheduler what the model needs with these options."""
@@ -333,6 +347,10 @@ class Engine:
         assert isinstance(answer, m.Done)
         return answer
 
+    async def look_at_memory(self) -> None:
+        """Read what every engine takes of memory, for whoever asks in the next seconds."""
+        await self._memory.look()
+
     async def keep_usage(self) -> None:
         """Write down what changed of the models' figures."""
         if not (usage := self.registry.unwritten_usage()):
@@ -377,9 +395,9 @@ class Engine:
             case m.Refuse():
                 self._callers.refuse(effect.waiter, effect.error)
             case m.Publish():
-                self._publish(effect.type, effect.data)
+                self._announcer.publish(effect.type, effect.data)
             case m.Persist():
-                self._spawn(self._persist(effect))
+                self._background.spawn(self._persist(effect))
             case m.SetTimer():
                 self._set_timer(effect.at)
             case m.Start():
@@ -413,19 +431,6 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._timer = None if at is None else loop.call_at(at, self._submit, m.Tick())
 
-    def _publish(self, event_type: str, data: Mapping[str, object]) -> None:
-        key = data.get("key")
-        if isinstance(key, str):
-            facts: dict[str, object] = {"provider": key.partition(":")[0]}
-            if key in self.registry:
-                facts["model"] = self.registry.offer(key).model
-            data = {**facts, **data}
-        if event_type == "model-switched":
-            data = {**data, "timestamp": datetime.now(UTC)}
-        if event_type == "model-loaded" and isinstance(key, str):
-            self._loaded_at[key] = datetime.now(UTC)
-        self._events.publish(event_type, data)
-
     async def _persist(self, effect: m.Persist) -> None:
         try:
             await self._state.write(*effect.changes)
@@ -438,13 +443,3 @@ class Engine:
             self._submit(m.PersistFailed(token=effect.token, error=StorageError(sentence)))
         else:
             self._submit(m.Persisted(token=effect.token))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned_done)
-
-    def _spawned_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("a background task failed unexpectedly", exc_info=error)

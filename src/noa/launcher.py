@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
+from noa.background import Background
 from noa.chat import ChatRequest, Message, TextPart
 from noa.errors import AIProviderError, ModelLoadError
 from noa.lifecycle import messages as m
 from noa.providers.protocol import Lifecycled, Locality, Offer, Provider
+from noa.providers.vigil import Vigil
 from noa.registry import Registry
 from noa.runtime.diagnosis import WANT_OF_MEMORY
 from noa.runtime.protocol import EngineProcess, Journal, ProcessExit, Runtime
@@ -55,8 +57,13 @@ class Launcher:
         self._publish = publish
         self._processes: dict[str, EngineProcess] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
-        self._cleanups: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._vigil = Vigil()
         self._closing = False
+
+    def running(self) -> Iterable[EngineProcess]:
+        """Every process of an owned model that runs."""
+        return self._processes.values()
 
     def process(self, key: str) -> EngineProcess | None:
         """The process of an owned model that runs."""
@@ -75,10 +82,12 @@ class Launcher:
     async def aclose(self) -> None:
         """End every start that is under way, then every process."""
         self._closing = True
-        tasks = [*self._work.values(), *self._cleanups]
+        tasks = [*self._work.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.aclose()
+        await self._vigil.aclose()
         await self._runtime.aclose()
 
     # One after the other.
@@ -154,7 +163,7 @@ class Launcher:
         if measured is None:
             return None
         if self._sizes.note(measured):
-            self._clean_up(self._write_down(measured))
+            self._background.spawn(self._write_down(measured))
         return measured.size_bytes
 
     async def _write_down(self, measured: SizeMeasured) -> None:
@@ -168,16 +177,11 @@ class Launcher:
             return
         process = self._processes.pop(order.key, None)
         if process is not None:
-            self._clean_up(self._forget(order.key, process))
+            self._background.spawn(self._forget(order.key, process))
         ended = exited.result()
         sentence = ended.error or f"The process of {order.key} ended by itself with code {ended.code}."
         error = ModelLoadError(sentence, provider=order.key.partition(":")[0], retryable=True)
         self._report(m.Crashed(key=order.key, generation=order.generation, error=error))
-
-    def _clean_up(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._cleanups.add(task)
-        task.add_done_callback(self._cleanups.discard)
 
     async def _forget(self, key: str, process: EngineProcess) -> None:
         await self._providers[key.partition(":")[0]].forget(process.endpoint)
@@ -192,6 +196,9 @@ class Launcher:
             )
         self._publish("model-loading", {"key": order.key, "phase": "verifying"})
         self._registry.amend(order.key, await provider.verify(offer.model.id))
+        if isinstance(provider, Lifecycled):
+            left = m.Left(key=order.key, generation=order.generation)
+            self._vigil.watch(provider.name, provider, offer.model.id, lambda: self._report(left))
         if not order.options.warmup:
             return
         self._publish("model-loading", {"key": order.key, "phase": "warming-up"})
@@ -209,6 +216,7 @@ class Launcher:
         try:
             offer = self._registry.last_offer(key)
             if offer.locality is Locality.REMOTE:
+                self._vigil.leave(offer.model.provider, offer.model.id)
                 await provider.unload(offer.model.id)
         except AIProviderError as error:
             logger.warning("%s may still be loaded where it runs: %s", key, error.message)

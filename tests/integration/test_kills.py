@@ -25,6 +25,10 @@ ALIAS = "prod"
 #: When the manager is killed: while it starts, some time into its work, or right after one of its answers.
 MOMENTS = ("start", "work", "work", "answer", "answer")
 
+#: How long the last of a killed manager's engines may be about to end, in seconds: one that was only just spawned has
+#: its interpreter to start before it can see that its manager is gone.
+GONE_S = 15
+
 
 class Known(NamedTuple):
     """What is durable: the models to load again, the one in use, and what ``ALIAS`` means."""
@@ -183,6 +187,6 @@ async def test_what_was_acknowledged_survives_and_no_process_does(
     for number in range(rounds):
         life = Life(machine, known, random.Random(f"{room}/{number}"), room)
         await life.run()
-        wait_until(lambda: not engines_with(sockets), f"the end of every engine of life {number}", within_s=2)
+        wait_until(lambda: not engines_with(sockets), f"the end of every engine of life {number}", within_s=GONE_S)
         known = await durable(folder / "home")
         assert known in life.possible, (number, known, life.possible, life.told)

@@ -29,6 +29,20 @@ ANTHROPIC_CHUNKS = (
 PROMISED_S = 1.0
 #: How long the engine may take to notice, in seconds: a few of its batches, each of them slow where others compute too.
 REACTION_S = 3.0
+#: How often that is looked at, in seconds.
+STEP_S = 0.01
+
+
+async def within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until it holds, for so long at most.
+
+    Time counts in steps, so that a machine that holds everything up holds this up too.
+    """
+    for _ in range(round(seconds / STEP_S)):
+        if await holds():
+            return
+        await asyncio.sleep(STEP_S)
+    raise TimeoutError(f"not within {seconds:g} s")
 
 
 class Way(NamedTuple):
@@ -89,9 +103,11 @@ async def let_go(upstream: ScriptedUpstream, manager: ModelManager, model: str) 
     """The block ends with the caller's leaving; the upstream is left then, and the model is free."""
     assert not upstream.gone.is_set()
     yield
-    async with asyncio.timeout(PROMISED_S):
-        await upstream.gone.wait()
-        await until(lambda: not any(active.in_flight for active in manager.loaded_models))
+
+    async def all_gone() -> bool:
+        return upstream.gone.is_set() and not any(active.in_flight for active in manager.loaded_models)
+
+    await within(PROMISED_S, all_gone)
     assert not manager.performance_history(model), "who leaves is no failure of the model"
 
 
@@ -153,9 +169,10 @@ async def busy_slots(engine: psutil.Process) -> int:
 
 
 async def until_slots(engine: psutil.Process, meets: Callable[[int], bool], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while not meets(await busy_slots(engine)):  # noqa: ASYNC110  # the engine tells only when it is asked
-            await asyncio.sleep(0.01)
+    async def met() -> bool:
+        return meets(await busy_slots(engine))
+
+    await within(within_s, met)
 
 
 #: Its evaluation takes seconds, and no token is made before it is over.
@@ -201,7 +218,9 @@ async def test_who_leaves_the_local_engine_leaves_it_idle(
         await fleet.do("load", ONE)
         [engine] = fleet.engines()
         await leave(fleet, engine, path)
-        async with asyncio.timeout(PROMISED_S):
-            while (await fleet.loaded())[ONE]["inFlight"]:  # noqa: ASYNC110  # there is no event to wait for
-                await asyncio.sleep(0.01)
+
+        async def let_go_of() -> bool:
+            return not (await fleet.loaded())[ONE]["inFlight"]
+
+        await within(PROMISED_S, let_go_of)
         await until_slots(engine, lambda busy: busy == 0, REACTION_S)

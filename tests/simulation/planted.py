@@ -269,6 +269,20 @@ def keeps_the_place_for_ever() -> Iterator[None]:
 
 
 @contextmanager
+def waits_for_pins_for_ever() -> Iterator[None]:
+    """Only a person can free the place, and whoever needs it is not told so."""
+    with patch.object(Turns, "pins_before", lambda _turns, _waiter, _newcomer, _options: ()):
+        yield
+
+
+@contextmanager
+def has_no_patience_with_pins() -> Iterator[None]:
+    """Whoever finds pinned models in its way is refused at once, though somebody may be about to unload one."""
+    with patch("noa.lifecycle.turns.PINNED_PATIENCE_S", 0.0):
+        yield
+
+
+@contextmanager
 def swaps_before_anybody_was_served() -> Iterator[None]:
     with patch.object(Fleet, "owe", lambda _fleet, _slot, _waiters: None):
         yield
@@ -301,6 +315,8 @@ PLANTED: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         ignores_the_processors,
         passes_those_who_wait_for_processors,
         keeps_the_place_for_ever,
+        waits_for_pins_for_ever,
+        has_no_patience_with_pins,
         swaps_before_anybody_was_served,
     )
 }

@@ -14,7 +14,7 @@ from simulation.scarcity import Scarcity
 from simulation.world import AliasChange, Asked, BrokenPromiseError, Phase, World
 
 #: Why a model may be stopped that is pinned.
-BY_HAND = {"unloaded", "it could not be recorded", "switched away"}
+BY_HAND = {"unloaded", "unloaded elsewhere", "it could not be recorded", "switched away"}
 
 
 def _is_loaded(effect: m.Effect) -> TypeGuard[m.Publish]:

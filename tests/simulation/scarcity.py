@@ -5,8 +5,8 @@ from __future__ import annotations
 from noa.lifecycle import messages as m
 from noa.lifecycle.fleet import MIN_RESIDENCY_S
 from noa.lifecycle.slots import RESIDENT
-from noa.lifecycle.turns import PATIENCE_S
-from noa.models import ModelStatus
+from noa.lifecycle.turns import PATIENCE_S, PINNED_PATIENCE_S
+from noa.models import LoadOptions, ModelStatus
 from simulation.world import Asked, BrokenPromiseError, World
 
 
@@ -18,6 +18,7 @@ class Scarcity:
         self._loaded: set[str] = set()
         self._failed: set[str] = set()
         self._pending: list[Asked] = []
+        self._shut_out_since: dict[int, float] = {}
 
     def check(self, message: m.Input, effects: list[m.Effect]) -> None:
         """After a step."""
@@ -31,6 +32,9 @@ class Scarcity:
                 self._had_its_time(effect)
             elif isinstance(effect, m.Admit):
                 self._passes_nobody(effect)
+            elif isinstance(effect, m.Refuse):
+                self._blames_pins_rightly(effect)
+        self._nobody_waits_for_pins()
         self._processors_suffice()
         self._nobody_waits_for_room_that_is_there()
         if isinstance(message, m.Load):
@@ -117,6 +121,44 @@ class Scarcity:
         stops = {effect.key for effect in effects if isinstance(effect, m.Stop) and effect.reason == "evicted"}
         if plan.fits and not plan.waits_for and not set(plan.evicts) <= stops:
             raise BrokenPromiseError(f"{load} stopped {stops}, but the plan was {plan}")
+
+    # Pins.
+
+    def _blames_pins_rightly(self, refusal: m.Refuse) -> None:
+        asked, now = self._world.asked[refusal.waiter], self._world.now
+        if "pinned" not in refusal.error.details or asked.deadline <= now:
+            return
+        since = self._shut_out_since.get(refusal.waiter)
+        if since is None or since + PINNED_PATIENCE_S > now:
+            raise BrokenPromiseError(f"{refusal}, but pins alone were in its way only since {since}")
+
+    def _nobody_waits_for_pins(self) -> None:
+        """Whoever only a person could help is told so; nothing else ends the patience of those who wait."""
+        now, before = self._world.now, self._shut_out_since
+        self._shut_out_since = {
+            each.wish.waiter: before.get(each.wish.waiter, now) for each in self._pending if self._is_shut_out(each)
+        }
+        for number, since in self._shut_out_since.items():
+            asked = self._world.asked[number]
+            cools = any(self._world.wants(asked, key) for key in self._failed)
+            if since + PINNED_PATIENCE_S < now and not cools:
+                raise BrokenPromiseError(f"{asked.wish} waits for pinned models since {since}")
+
+    def _is_shut_out(self, asked: Asked) -> bool:
+        world, room, wish = self._world, self._world.plan.room, asked.wish
+        key = wish.key if isinstance(wish, m.Switch) else self._lacking(asked)
+        view = world.scheduler.view(key) if key is not None else None
+        if view is None or not view.owned or view.status in RESIDENT:
+            return False
+        options = wish.options if isinstance(wish, m.Load | m.Switch) else view.options
+        if isinstance(wish, m.Switch) and options == LoadOptions():
+            options = view.options
+        pinned = [
+            each for each in world.scheduler.residents() if each.options.pin and each.status is not ModelStatus.DRAINING
+        ]
+        used = sum(each.size_bytes for each in pinned)
+        too_large = room.budget_bytes is not None and used + world.size_of(view.key, options) > room.budget_bytes
+        return bool(pinned) and (len(pinned) >= room.max_models or too_large)
 
     # Processors and turns.
 

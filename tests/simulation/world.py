@@ -305,7 +305,12 @@ class World:
         return process.size_bytes
 
     def _crash(self, process: Incarnation) -> None:
-        if self.live.get(process.key) is process:
+        """It ends by itself; a remote model is as often let go by its backend, at somebody else's word."""
+        if self.live.get(process.key) is not process:
+            return
+        if not self.specs[process.key].owned and self.chance.random() < 0.5:
+            self._report(m.Left(key=process.key, generation=process.generation))
+        else:
             self._end(process)
             error = ModelLoadError(f"{process.key} crashed.")
             self._report(m.Crashed(key=process.key, generation=process.generation, error=error))

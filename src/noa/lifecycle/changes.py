@@ -58,6 +58,9 @@ class Changes:
             self._refuse(waiter, refusals.too_large(slot, options, self._fleet.room.budget_bytes or 0))
             return True
         if not self._fleet.begin_load(slot, options):
+            if pins := self._turns.pins_before(waiter, slot, options):
+                self._refuse(waiter, refusals.shut_out(slot.key, pins))
+                return True
             self._turns.seek_place(waiter, slot, options)
             if isinstance(wish, m.Switch):
                 self._displace(waiter, wish, slot, options)

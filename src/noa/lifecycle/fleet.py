@@ -290,6 +290,7 @@ class Fleet:
         return gave_up
 
     def _vacate(self, slot: Slot) -> None:
+        self.changed = True
         del self.resident[slot.key]
         slot.emptied()
 

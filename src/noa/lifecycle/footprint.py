@@ -91,8 +91,9 @@ class EngineShape(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine will run a model.
 
     ``context_size`` is in tokens for each of the ``slots``, the cache types are keys of ``CACHE_TYPES``, ``batch_size``
-    is how many tokens are evaluated at once (all of the context where ``embedding`` is). ``repacks`` says that a CPU
-    runs it, which keeps a second copy of weights of some types, ordered to its liking.
+    is how many tokens are evaluated at once (all of the context where an ``embedding`` model sees its texts as a
+    whole). ``repacks`` says that a CPU runs it from a mapped file: it keeps a second copy of weights of some types,
+    ordered to its liking. ``checkpoints`` is how many earlier states of each slot are kept.
     """
 
     context_size: int
@@ -102,13 +103,18 @@ class EngineShape(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int = 64
     embedding: bool = False
     repacks: bool = True
+    checkpoints: int = 0
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
-    """The bytes a model needs: its weights, its cache (recurrent states included), buffers, and the process itself."""
+    """The bytes a model needs: its weights, its cache (recurrent states included), buffers, and the process itself.
+
+    ``checkpoint_bytes`` come later, with requests: of what a model forgets, earlier states are kept.
+    """
 
     weights_bytes: int
     kv_bytes: int
+    checkpoint_bytes: int
     compute_bytes: int
     overhead_bytes: int
     basis: Basis
@@ -116,7 +122,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.overhead_bytes
+        allocated = self.weights_bytes + self.kv_bytes + self.compute_bytes
+        return allocated + self.checkpoint_bytes + self.overhead_bytes
 
 
 class _Attention(NamedTuple):
@@ -151,6 +158,7 @@ def footprint(header: GgufHeader, shape: EngineShape, *, files_bytes: int | None
     return Footprint(
         weights_bytes=_weights_bytes(header, shape, files_bytes),
         kv_bytes=kv_bytes,
+        checkpoint_bytes=shape.slots * shape.checkpoints * _forgetful_bytes(header, shape, memory) if memory else 0,
         compute_bytes=_compute_bytes(header, shape, memory or _Memory((), 0), vocabulary),
         overhead_bytes=_PROCESS_BYTES + vocabulary * _TOKEN_BYTES,
         basis=basis,
@@ -266,6 +274,12 @@ def _kv_bytes(header: GgufHeader, shape: EngineShape, memory: _Memory) -> int:
     return shape.slots * per_slot
 
 
+def _forgetful_bytes(header: GgufHeader, shape: EngineShape, memory: _Memory) -> int:
+    """What one slot holds that cannot be rewound: the windows of its attention, and its recurrent states."""
+    windows = _Memory(tuple(layer for layer in memory.attention if layer.windowed), memory.state)
+    return _kv_bytes(header, shape, windows) // shape.slots
+
+
 def _cells(header: GgufHeader, shape: EngineShape, *, windowed: bool) -> int:
     """How many tokens a layer keeps for each slot. A window is kept as long as a batch is on its way through it."""
     cells = _rounded(shape.context_size)
@@ -306,10 +320,15 @@ def _compute_bytes(header: GgufHeader, shape: EngineShape, memory: _Memory, voca
     """
     width = header.embedding_length or round((max(header.parameter_count, 1) * 32 / 3) ** (1 / 3))
     outputs = shape.batch_size if shape.embedding else shape.slots
+    encoder = header.architecture in _WITHOUT_CACHE
+    if encoder:
+        outputs = 0  # It has no logits.
     layer = shape.batch_size * (5 * width + _widest(header, memory, width) + _per_layer_inputs(header))
     logits = shape.batch_size * 6 * width + outputs * vocabulary
-    cacheless = header.architecture in _WITHOUT_CACHE or header.architecture in _RECURRENT
+    cacheless = encoder or header.architecture in _RECURRENT
     seen = shape.batch_size if cacheless else _cells(header, shape, windowed=False)
+    if encoder:
+        seen *= 2  # Some of them have windows in some layers, which takes a second mask.
     if any(attention.windowed for attention in memory.attention):
         seen += _cells(header, shape, windowed=True)
     masks = shape.batch_size * seen * _MASK_ELEMENT

@@ -155,6 +155,13 @@ class Crashed(Input, frozen=True, kw_only=True):
     error: AIProviderError
 
 
+class Left(Input, frozen=True, kw_only=True):
+    """The backend of a remote model has let go of it, at somebody else's word; it is said again while that is so."""
+
+    key: str
+    generation: int
+
+
 class Persisted(Input, frozen=True, kw_only=True):
     """What was to be kept is on disk."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from noa.errors import ConflictError, ModelLoadError, ModelNotFoundError, ModelUnavailableError
+from noa.lifecycle.aliases import CURRENT
 from noa.lifecycle.slots import RESIDENT, Slot
 from noa.models import LoadOptions, ModelStatus
 
@@ -10,6 +13,14 @@ from noa.models import LoadOptions, ModelStatus
 def unknown(key: str) -> ModelNotFoundError:
     """Nobody offers it."""
     return ModelNotFoundError(f"No provider offers “{key}” now. See what there is with: noa ls")
+
+
+def absent(alias: str, key: str, why: str, loaded: Sequence[str], provider: str | None = None) -> ModelUnavailableError:
+    """An alias means a model that is not there now. It keeps its meaning; ``loaded`` are those that could serve."""
+    choose = "noa switch KEY" if alias == CURRENT else f"noa alias set {alias} KEY"
+    instead = f" ({' and '.join(loaded)} {'is' if len(loaded) == 1 else 'are'} loaded)" if loaded else ""
+    sentence = f"“{alias}” means {key}, but {why} Or choose another model{instead}: {choose}"
+    return ModelUnavailableError(sentence, provider=provider, details={"model": key}, retry_after_s=10)
 
 
 def nothing_loaded() -> ModelUnavailableError:
@@ -40,6 +51,13 @@ def too_late(key: str, slot: Slot | None, now: float) -> ModelUnavailableError:
         return ModelUnavailableError(f"{key} is busy with other requests; try again.", retry_after_s=1)
     sentence = f"There is no room for {key}: every loaded model is in use or pinned. Unload one, or raise the limit."
     return ModelUnavailableError(sentence, retry_after_s=5)
+
+
+def shut_out(key: str, pins: Sequence[str]) -> ModelUnavailableError:
+    """Pinned models have the room that it needs, and they go for nobody."""
+    pinned = f"{' and '.join(pins)} {'is' if len(pins) == 1 else 'are'} pinned"
+    sentence = f"There is no room for {key}: {pinned}. Unload one (noa unload {pins[0]}), or raise the limit."
+    return ModelUnavailableError(sentence, details={"pinned": list(pins)}, retry_after_s=30)
 
 
 def too_large(slot: Slot, options: LoadOptions, budget_bytes: int) -> ModelLoadError:

@@ -65,6 +65,7 @@ class Scheduler:
             m.StartFailed: self._start_failed,
             m.Stopped: self._stopped,
             m.Crashed: self._crashed,
+            m.Left: self._left,
             m.Persisted: lambda message: self._outbox.committed(message.token, None),
             m.PersistFailed: lambda message: self._outbox.committed(message.token, message.error),
             m.Tick: self._tick,
@@ -103,6 +104,11 @@ class Scheduler:
         """The models that take a place now, oldest first."""
         slots = sorted(self._fleet.resident.values(), key=lambda slot: slot.loaded_since)
         return [SlotView.of(slot) for slot in slots]
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The models that can serve now, oldest first."""
+        return tuple(view.key for view in self.residents() if view.status is ModelStatus.LOADED)
 
     def plan(self, key: str, options: LoadOptions, size_bytes: int) -> LoadPlan:
         """What a load with these options, for which it needs ``size_bytes``, would do now. Nothing changes.
@@ -244,6 +250,12 @@ class Scheduler:
         if slot is not None:
             self._end(slot, message.error)
 
+    def _left(self, message: m.Left) -> None:
+        """Whoever uses it has it loaded again there, so only one that is idle is let go here too."""
+        slot = self._fleet.incarnation(message.key, message.generation)
+        if slot is not None and slot.status is ModelStatus.LOADED and slot.idle:
+            self._fleet.drain(slot, "unloaded elsewhere")
+
     def _end(self, slot: Slot, error: AIProviderError) -> None:
         self._departures.ended(slot, error)
         if slot.status is ModelStatus.FAILED:
@@ -266,10 +278,10 @@ class Scheduler:
                 self._serve()
                 self._fleet.expire(spare=self._turns.kept_waiting)
                 self._fleet.trim()
-            # Whoever was served just now may be what keeps the place of one that should come back.
-            self._fleet.revive()
-            for slot in self._fleet.drained():
-                self._departures.leave(slot)
+                # Whoever was served just now may be what keeps the place of one that should come back.
+                self._fleet.revive()
+                for slot in self._fleet.drained():
+                    self._departures.leave(slot)
         self._arm_timer()
 
     def _expire(self) -> None:
@@ -277,7 +289,10 @@ class Scheduler:
         for waiter in self._line.overdue(now):
             self._dismiss(waiter)
             key = self._line.target(waiter) or "a model"
-            self._outbox.refuse(waiter.number, refusals.too_late(key, self._fleet.slots.get(key), now))
+            error = refusals.too_late(key, self._fleet.slots.get(key), now)
+            if pins := self._turns.pins_that_shut_out(waiter):
+                error = refusals.shut_out(key, pins)
+            self._outbox.refuse(waiter.number, error)
 
     def _serve(self) -> None:
         """Serve in order whoever can be; from the start again when somebody else may be served than before."""
@@ -285,6 +300,7 @@ class Scheduler:
             self._fleet.changed = False
             self._turns.begin()
             self._serve_each()
+        self._turns.end()
 
     def _serve_each(self) -> None:
         for waiter in self._line:
@@ -321,6 +337,9 @@ class Scheduler:
             self._outbox.refuse(wish.waiter, error)
             return True
         if not self._fleet.begin_load(slot, slot.options):
+            if pins := self._turns.pins_before(waiter, slot, slot.options):
+                self._outbox.refuse(wish.waiter, refusals.shut_out(slot.key, pins))
+                return True
             self._turns.seek_place(waiter, slot, slot.options)
         return False
 
@@ -335,7 +354,8 @@ class Scheduler:
 
     def _refuse_nameless(self, wish: m.Acquire, key: str | None) -> bool:
         if key is not None:
-            self._outbox.refuse(wish.waiter, refusals.unknown(key))
+            gone = refusals.absent(wish.name, key, "no provider offers it now.", self.loaded)
+            self._outbox.refuse(wish.waiter, refusals.unknown(key) if key == wish.name else gone)
             return True
         if any(slot.status is ModelStatus.LOADING for slot in self._fleet.resident.values()):
             return False  # The first model to be loaded becomes current; whoever asks for it meanwhile waits.
@@ -366,4 +386,5 @@ class Scheduler:
                 yield waiter.wish.deadline
             if slot := self._fleet.slots.get(self._line.target(waiter) or ""):
                 yield slot.cool_until
+        yield from self._turns.times()
         yield from self._fleet.times()

@@ -168,12 +168,16 @@ class Waiter:
 
 
 class SlotView(msgspec.Struct, frozen=True, kw_only=True):
-    """A slot as others may see it. ``loaded_since`` and ``last_used`` are on the scheduler's clock, in seconds."""
+    """A slot as others may see it. ``loaded_since`` and ``last_used`` are on the scheduler's clock, in seconds.
+
+    ``concurrency`` is how many requests it takes at once, ``None`` for no limit.
+    """
 
     key: str
     owned: bool
     status: ModelStatus
     generation: int
+    concurrency: int | None
     in_flight: int
     leases: int
     options: LoadOptions
@@ -190,6 +194,7 @@ class SlotView(msgspec.Struct, frozen=True, kw_only=True):
             owned=slot.owned,
             status=slot.status,
             generation=slot.generation,
+            concurrency=slot.options.slots or slot.concurrency,
             in_flight=len(slot.serving),
             leases=len(slot.holds),
             options=slot.options,

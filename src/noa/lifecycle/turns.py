@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from noa.lifecycle import messages as m
@@ -11,6 +12,8 @@ from noa.models import LoadOptions, ModelStatus
 
 #: Whoever waits for so long for a place is no longer passed by requests for the model that has it.
 PATIENCE_S: Final = 5.0
+#: Whoever has nothing but pinned models in its way is refused after so long: nobody but a person frees their places.
+PINNED_PATIENCE_S: Final = 5.0
 
 
 class Turns:
@@ -22,7 +25,9 @@ class Turns:
     nobody who came later gets processors that it needs.
 
     A request for a loaded model would keep it busy for ever where requests overlap. So whoever waits for a place that
-    busy models have is passed only for ``PATIENCE_S``; then those models finish what they do, and go.
+    busy models have is passed only for ``PATIENCE_S``; then those models finish what they do, and go. And whoever could
+    not be placed even if every model went that is not pinned is shut out, and waits no longer than
+    ``PINNED_PATIENCE_S``.
     """
 
     def __init__(self, fleet: Fleet, cores: int | None) -> None:
@@ -30,11 +35,18 @@ class Turns:
         self._cores = cores
         self._next: dict[str, Slot] = {}
         self._sought: set[str] = set()
+        self._shut_out: dict[int, float] = {}
+        self._found_shut_out: dict[int, float] = {}
 
     def begin(self) -> None:
         """The line is gone through from its beginning."""
         self._next.clear()
         self._sought.clear()
+        self._found_shut_out = {}
+
+    def end(self) -> None:
+        """The line was gone through to its end: whoever was not found shut out this time is so no longer."""
+        self._shut_out = self._found_shut_out
 
     @property
     def kept_waiting(self) -> frozenset[str]:
@@ -64,6 +76,31 @@ class Turns:
         busy = self._fleet.placement(newcomer, options).busy
         if all(self._can_finish(self._fleet.resident[key]) for key in busy):
             self._sought.update(busy)
+
+    def pins_before(self, waiter: Waiter, newcomer: Slot, options: LoadOptions) -> tuple[str, ...]:
+        """The pinned models that alone shut it out, once they have done so for ``PINNED_PATIENCE_S``; none before.
+
+        To be asked whenever there is no room for it while the line is gone through.
+        """
+        if not self.pins or self._fleet.placement(newcomer, options).fits:
+            return ()
+        now = self._fleet.now
+        since = self._found_shut_out[waiter.number] = self._shut_out.get(waiter.number, now)
+        return self.pins if since + PINNED_PATIENCE_S <= now else ()
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The pinned models that have a place, but for those that are leaving it."""
+        residents = self._fleet.resident.values()
+        return tuple(each.key for each in residents if each.options.pin and each.status is not ModelStatus.DRAINING)
+
+    def pins_that_shut_out(self, waiter: Waiter) -> tuple[str, ...]:
+        """The pinned models that were all that was in its way when the line was last gone through, and still are."""
+        return self.pins if waiter.number in self._shut_out else ()
+
+    def times(self) -> Iterator[float]:
+        """When the patience of those who are shut out ends."""
+        return (since + PINNED_PATIENCE_S for since in self._shut_out.values())
 
     def _can_finish(self, slot: Slot) -> bool:
         """Whether it comes to an end with its requests. One that is leased does not, nor one still owed to somebody;

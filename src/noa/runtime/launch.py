@@ -47,9 +47,10 @@ def engine_build(binary: Path | None) -> str:
             return str(binary)
         return f"{binary} of {facts.st_size} bytes from {facts.st_mtime_ns}"
     try:
-        return f"xllamacpp {metadata.version('xllamacpp')}, batch {llama_server.CPU_BATCH}"
+        version = metadata.version("xllamacpp")
     except metadata.PackageNotFoundError:
         return "none"
+    return f"xllamacpp {version}, batch {llama_server.CPU_BATCH}, checkpoints {llama_server.CHECKPOINTS}"
 
 
 def command(launch: Launch, *, python: str, binary: Path | None, parent: int) -> list[str]:
@@ -75,6 +76,10 @@ def command(launch: Launch, *, python: str, binary: Path | None, parent: int) ->
         arguments += ["--gpu-layers", str(spec.gpu_layers)]
     if spec.embedding:
         arguments.append("--embedding")
+    if spec.last_token:
+        arguments.append("--last-token")
+    if not spec.maps:
+        arguments.append("--no-mmap")
     if binary is not None:
         arguments += ["--binary", str(binary.absolute())]
     return arguments

@@ -41,6 +41,10 @@ GPU_BATCH = 512
 CACHE_TYPES = ("f16", "f32", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 #: Idle connections hold these threads, so there are many; they cost nothing while they wait.
 HTTP_THREADS = 64
+#: How many earlier states of a slot are kept, of models that cannot rewind (recurrent ones, and attention in a sliding
+#: window): each request makes two, and without any the next one of a conversation would begin from its start. The
+#: engine's own 32 can take more than the weights.
+CHECKPOINTS = 4
 #: Errors, warnings and information, with the sizes of the buffers; no prompts.
 VERBOSITY = 4
 
@@ -58,10 +62,12 @@ def main() -> None:
 
 
 class Arguments(NamedTuple):
-    """What this process is asked to be. Each field is the flag of its name; ``embedding`` takes no value.
+    """What this process is asked to be. Each field is the flag of its name; those that are true or false take no value.
 
     ``context_size`` is in tokens per slot, ``parent`` is the process id of the manager, ``gpu_layers`` is as many as
-    fit if left out, ``cache_type`` is of keys and values alike, and ``binary`` is a llama-server to become.
+    fit if left out, ``cache_type`` is of keys and values alike, and ``binary`` is a llama-server to become. An
+    ``embedding`` model sees each text as a whole, unless its vector is that of the ``last_token``. With ``no_mmap`` the
+    file is read instead of mapped.
     """
 
     model: str
@@ -75,6 +81,8 @@ class Arguments(NamedTuple):
     gpu_layers: int | None = None
     cache_type: str = CACHE_TYPES[0]
     embedding: bool = False
+    last_token: bool = False
+    no_mmap: bool = False
     binary: str | None = None
 
 
@@ -88,7 +96,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
     for flag in words:
         name = flag.removeprefix("--").replace("-", "_")
         try:
-            values[name] = True if flag == "--embedding" else _READERS[flag](next(words))
+            values[name] = True if flag in _SWITCHES else _READERS[flag](next(words))
         except KeyError:
             _give_up(EXIT_USAGE, f"{flag} is no argument of this program")
         except StopIteration:
@@ -129,15 +137,25 @@ def engine_arguments(binary: str, arguments: Arguments) -> list[str]:
         *("--threads", str(arguments.threads)),
         *("--threads-http", str(HTTP_THREADS)),
         *("--cache-ram", "0"),
+        *("--ctx-checkpoints", str(CHECKPOINTS)),
         "--no-webui",
     ]
     if arguments.gpu_layers is not None:
         command += ["--n-gpu-layers", str(arguments.gpu_layers)]
     if arguments.cache_type != CACHE_TYPES[0]:
         command += ["--cache-type-k", arguments.cache_type, "--cache-type-v", arguments.cache_type]
-    batch = arguments.context_size if arguments.embedding else CPU_BATCH
+    if arguments.no_mmap:
+        command.append("--no-mmap")
+    batch = _batch(arguments, CPU_BATCH)
     command += ["--batch-size", str(batch), "--ubatch-size", str(batch)]
     return [*command, "--embedding"] if arguments.embedding else command
+
+
+def _batch(arguments: Arguments, usual: int) -> int:
+    """How many tokens are evaluated at once. An embedding model attends to the whole text, so that must fit one batch;
+    of a whole batch it also computes what every token is followed by, which takes a row of the vocabulary each.
+    """
+    return arguments.context_size if arguments.embedding and not arguments.last_token else usual
 
 
 def _become(binary: str, arguments: Arguments) -> NoReturn:
@@ -190,9 +208,9 @@ def _parameters(xllamacpp: Any, arguments: Arguments) -> Any:
     parameters.n_threads_http = HTTP_THREADS
     parameters.verbosity = VERBOSITY
     parameters.embedding = arguments.embedding
-    # An embedding model attends to the whole text at once, so the text must fit one batch.
-    batch = arguments.context_size if arguments.embedding else GPU_BATCH if accelerated else CPU_BATCH
-    parameters.n_batch = parameters.n_ubatch = batch
+    parameters.n_batch = parameters.n_ubatch = _batch(arguments, GPU_BATCH if accelerated else CPU_BATCH)
+    if arguments.no_mmap:
+        parameters.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     cache_type = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{arguments.cache_type.upper()}")
     parameters.cache_type_k = parameters.cache_type_v = cache_type
     if arguments.gpu_layers is not None:
@@ -200,6 +218,7 @@ def _parameters(xllamacpp: Any, arguments: Arguments) -> Any:
     # Measuring what fits costs more than loading a small model, and decides nothing where there is only a CPU.
     parameters.fit_params = accelerated and arguments.gpu_layers is None
     parameters.cache_ram_mib = 0  # It would take up to 8 GiB that no budget knows of.
+    parameters.n_ctx_checkpoints = CHECKPOINTS
     parameters.warmup = False  # The manager asks for a token of its own.
     parameters.ui = False
     parameters.offline = True
@@ -256,6 +275,7 @@ def _cache_type(text: str) -> str:
     return text
 
 
+_SWITCHES = ("--embedding", "--last-token", "--no-mmap")
 _READERS: dict[str, Callable[[str], object]] = {
     "--model": _absolute_path,
     "--socket": _socket_path,

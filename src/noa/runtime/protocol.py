@@ -22,7 +22,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     ``alias`` is the model's name as the engine reports it. ``context_size`` is in tokens per slot, ``slots`` is how
     many requests it serves at once, ``gpu_layers`` is how many layers go to the GPU (``None``: as many as fit), and
-    ``cache_type`` is what keys and values are kept as (``llama_server.CACHE_TYPES``).
+    ``cache_type`` is what keys and values are kept as (``llama_server.CACHE_TYPES``). An ``embedding`` model sees each
+    text as a whole, unless its vector is that of the ``last_token``. ``maps`` the file, instead of reading it.
     """
 
     key: str
@@ -35,6 +36,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     gpu_layers: int | None = None
     cache_type: str = "f16"
     embedding: bool = False
+    last_token: bool = False
+    maps: bool = True
 
 
 class ProcessExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +62,11 @@ class EngineLog(Protocol):
 
 class EngineProcess(Protocol):
     """A running engine of ours, proven to be it and to answer."""
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What it was started as."""
+        ...
 
     @property
     def endpoint(self) -> Endpoint: ...

@@ -221,6 +221,19 @@ def test_a_load_that_waits_for_its_second_try_can_be_unloaded() -> None:
     assert stage.started_keys == ["a", "big"]
 
 
+def test_whoever_waits_gets_the_place_of_a_load_that_was_unloaded_before_its_second_try() -> None:
+    stage = Stage(room=2)
+    stage.with_loaded("a")
+    stage.known("big")
+    stage.known("next")
+    stage.load("big")
+    stage.start_failed("big", out_of_memory=True)
+    stage.load("next")
+    assert "next" not in stage.started_keys
+    stage.unload("big")
+    assert "next" in stage.started_keys
+
+
 def test_late_news_of_the_first_try_does_not_touch_the_second() -> None:
     stage = Stage()
     stage.with_loaded("a")

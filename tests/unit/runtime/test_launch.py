@@ -48,6 +48,19 @@ def test_a_users_server_is_told_the_same() -> None:
     assert (told["--n-gpu-layers"], told["--cache-ram"], told["--ubatch-size"]) == ("0", "0", "4096")
     assert (told["--cache-type-k"], told["--cache-type-v"]) == ("q8_0", "q8_0")
     assert "--embedding" in arguments
+    assert "--no-mmap" not in arguments
+    assert told["--ctx-checkpoints"] == str(llama_server.CHECKPOINTS)
+
+
+def test_texts_that_need_not_be_seen_whole_and_files_that_are_read_are_told_both_engines() -> None:
+    spec = msgspec.structs.replace(SPEC, embedding=True, last_token=True, maps=False)
+    read = llama_server.parse(
+        of_child(Launch(spec=spec, nonce="abc", socket_path="/run/abc.sock"), Path("/bin/server"))
+    )
+    assert (read.embedding, read.last_token, read.no_mmap) == (True, True, True)
+    arguments = llama_server.engine_arguments("/bin/server", read)
+    assert dict(itertools.pairwise(arguments))["--ubatch-size"] == str(llama_server.CPU_BATCH)
+    assert "--no-mmap" in arguments
 
 
 @pytest.mark.parametrize(
