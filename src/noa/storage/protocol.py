@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
-from noa.state import AliasRecord, Change, ProfileRecord, RequestRecord, SavedState
+from noa.state import AliasRecord, Change, ProfileRecord, RequestRecord, SavedState, UsageGrouping, UsageTotal
 
 
 class StateStore(Protocol):
@@ -44,6 +45,20 @@ class UsageStore(Protocol):
 
     async def requests(self, key: str | None = None, limit: int = 100) -> Sequence[RequestRecord]:
         """Past requests, newest first."""
+        ...
+
+    async def totals(
+        self,
+        by: UsageGrouping,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        key: str | None = None,
+    ) -> Sequence[UsageTotal]:
+        """What was used and what it cost, of one model or of all, in the hours from that of ``since`` to ``until``.
+
+        Times come newest first, everything else by name.
+        """
         ...
 
     async def add_profile(self, profile: ProfileRecord) -> None: ...

@@ -16,6 +16,8 @@ from noa.models import LoadOptions, PerformanceMetrics
 from noa.state import (
     AliasPointed,
     AliasRecord,
+    AliasSplit,
+    CapabilityProbed,
     Change,
     EngineIdentity,
     KeptModel,
@@ -120,17 +122,14 @@ def _apply(connection: sqlite3.Connection, change: Change, at_us: int) -> None:
             connection.execute("DELETE FROM kept_models WHERE key = ?", (change.key,))
         case ModelUsage():
             _put_usage(connection, change)
-        case ProcessIntended():
-            connection.execute(
-                "INSERT OR REPLACE INTO processes (nonce, key, generation, socket_path) VALUES (?, ?, ?, ?)",
-                (change.nonce, change.key, change.generation, change.socket_path),
-            )
-        case ProcessStarted():
-            _start_process(connection, change)
-        case ProcessGone():
-            connection.execute("DELETE FROM processes WHERE nonce = ?", (change.nonce,))
+        case ProcessIntended() | ProcessStarted() | ProcessGone():
+            _note_process(connection, change)
         case SizeMeasured():
             _note_size(connection, change, at_us)
+        case CapabilityProbed():
+            _note_probe(connection, change)
+        case AliasSplit():
+            _split_alias(connection, change)
 
 
 def _point_alias(connection: sqlite3.Connection, row: tuple[str, str | None, str | None, str, int]) -> None:
@@ -158,6 +157,19 @@ def _put_usage(connection: sqlite3.Connection, usage: ModelUsage) -> None:
     )
 
 
+def _note_process(connection: sqlite3.Connection, change: ProcessIntended | ProcessStarted | ProcessGone) -> None:
+    match change:
+        case ProcessIntended():
+            connection.execute(
+                "INSERT OR REPLACE INTO processes (nonce, key, generation, socket_path) VALUES (?, ?, ?, ?)",
+                (change.nonce, change.key, change.generation, change.socket_path),
+            )
+        case ProcessStarted():
+            _start_process(connection, change)
+        case ProcessGone():
+            connection.execute("DELETE FROM processes WHERE nonce = ?", (change.nonce,))
+
+
 def _start_process(connection: sqlite3.Connection, change: ProcessStarted) -> None:
     updated = connection.execute(
         "UPDATE processes SET pid = ?, started_at = ? WHERE nonce = ?", (change.pid, change.started_at, change.nonce)
@@ -177,6 +189,20 @@ def _note_size(connection: sqlite3.Connection, measured: SizeMeasured, at_us: in
     )
 
 
+def _note_probe(connection: sqlite3.Connection, probe: CapabilityProbed) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO probes (key, capability, probe) VALUES (?, ?, ?)",
+        (probe.key, probe.capability.value, _to_json(probe)),
+    )
+
+
+def _split_alias(connection: sqlite3.Connection, split: AliasSplit) -> None:
+    if split.weights:
+        connection.execute("INSERT OR REPLACE INTO splits (alias, split) VALUES (?, ?)", (split.alias, _to_json(split)))
+    else:
+        connection.execute("DELETE FROM splits WHERE alias = ?", (split.alias,))
+
+
 def _fill(connection: sqlite3.Connection, state: SavedState, at_us: int) -> None:
     for alias in state.aliases:
         _point_alias(connection, (alias.name, alias.key, alias.previous, alias.reason, to_us(alias.at)))
@@ -191,6 +217,10 @@ def _fill(connection: sqlite3.Connection, state: SavedState, at_us: int) -> None
         )
     for measured in state.sizes:
         _note_size(connection, measured, at_us)
+    for probe in state.probes:
+        _note_probe(connection, probe)
+    for split in state.splits:
+        _split_alias(connection, split)
 
 
 def _read_state(connection: sqlite3.Connection) -> SavedState:
@@ -202,6 +232,8 @@ def _read_state(connection: sqlite3.Connection) -> SavedState:
     usage = connection.execute("SELECT key, metrics, access_count, last_accessed_us FROM model_usage ORDER BY key")
     processes = connection.execute("SELECT key, nonce, socket_path, pid, started_at FROM processes ORDER BY rowid")
     sizes = connection.execute("SELECT engine, size_bytes, measured_by FROM sizes ORDER BY sequence")
+    probes = connection.execute("SELECT probe FROM probes ORDER BY key, capability")
+    splits = connection.execute("SELECT split FROM splits ORDER BY alias")
     return SavedState(
         aliases=tuple(_alias(row) for row in aliases),
         models=tuple(
@@ -225,6 +257,8 @@ def _read_state(connection: sqlite3.Connection) -> SavedState:
             SizeMeasured(engine=_from_json(engine, EngineIdentity), size_bytes=size_bytes, by=by)
             for engine, size_bytes, by in sizes
         ),
+        probes=tuple(_from_json(probe, CapabilityProbed) for (probe,) in probes),
+        splits=tuple(_from_json(split, AliasSplit) for (split,) in splits),
     )
 
 

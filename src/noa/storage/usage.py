@@ -14,10 +14,11 @@ from typing import Self
 import msgspec
 
 from noa.errors import StorageError, ValidationError
-from noa.state import ProfileRecord, RequestRecord
+from noa.state import ProfileRecord, RequestRecord, UsageGrouping, UsageTotal
 from noa.storage.database import Database
 from noa.storage.moments import from_us, to_us, utc_now
 from noa.storage.schema import USAGE
+from noa.storage.usage_hours import add_requests, totals
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,18 @@ class SqliteUsageStore:
 
         return await self._database.read(select)
 
+    async def totals(
+        self,
+        by: UsageGrouping,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        key: str | None = None,
+    ) -> Sequence[UsageTotal]:
+        """What was used and what it cost, with what was just recorded: see ``UsageStore``."""
+        await self.flush()
+        return await self._database.read(lambda connection: totals(connection, by, since, until, key))
+
     async def add_profile(self, profile: ProfileRecord) -> None:
         """Keep a profile; the model's oldest ones beyond the retention go. Raises ``StorageError`` if it was not."""
         row = (profile.key, to_us(profile.at), profile.formula_version, profile.metrics_json, profile.samples_json)
@@ -176,11 +189,13 @@ class SqliteUsageStore:
             logger.warning("%d request records were lost: %s", len(batch), error)
 
     async def _write_batch(self, batch: Sequence[RequestRecord]) -> None:
-        expired_us = to_us(self._clock() - self._retention.requests_for)
+        now = self._clock()
+        expired_us = to_us(now - self._retention.requests_for)
         most = self._retention.requests
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.executemany(_INSERT_REQUEST, [_row(record) for record in batch])
+            add_requests(connection, batch, now)
             connection.execute(
                 "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE at_us < ? ORDER BY at_us LIMIT ?)",
                 (expired_us, EXPIRY_SLICE),

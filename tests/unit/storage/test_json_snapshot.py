@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from noa.errors import ConfigurationError, ConflictError, StorageError
-from noa.models import LoadOptions, PerformanceMetrics
+from noa.models import LoadOptions, ModelCapability, PerformanceMetrics
 from noa.state import (
     AliasPointed,
     AliasRecord,
+    CapabilityProbed,
     EngineIdentity,
     KeptModel,
     ModelUsage,
@@ -49,6 +50,9 @@ STATE = SavedState(
             size_bytes=9,
             by="allocation",
         ),
+    ),
+    probes=(
+        CapabilityProbed(key="a:1", capability=ModelCapability.VISION, supported=False, at=NOON, detail="it saw red"),
     ),
 )
 
