@@ -20,7 +20,7 @@ _JSON_EXCEPTION: Final = re.compile(r"\[json\.exception\.[\w.]+\]\s*")
 _FIELD: Final = re.compile(r"^Field '(?P<name>[^']+)': ")
 _MISSING: Final = re.compile(r"^key '(?P<name>[^']+)' not found")
 #: Mistakes of the caller that the engine takes for its own.
-_CALLERS_MISTAKE: Final = re.compile(r"^Failed to parse|json\.exception|^Invalid|^Expected|^Unsupported")
+_CALLERS_MISTAKE: Final = re.compile(r"^Failed to parse|json\.exception|^Invalid|^Expected|^Unsupported|^Unknown")
 
 
 class _Problem(msgspec.Struct, frozen=True):

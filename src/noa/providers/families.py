@@ -6,8 +6,9 @@ A few well-known families; unknown stays unknown. Figures are tokens, from the v
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from noa.models import ModelCapability, ModelInfo
+from noa.models import CapabilityEvidence, EvidenceSource, FactSources, ModelCapability, ModelInfo
 
 _CHAT = (ModelCapability.CHAT_COMPLETION, ModelCapability.TEXT_GENERATION, ModelCapability.STREAMING)
 _TOOLS = (ModelCapability.FUNCTION_CALLING, ModelCapability.JSON_MODE)
@@ -43,20 +44,39 @@ def describe(
     context_window: int | None = None,
     max_tokens: int | None = None,
     metadata: dict[str, object] | None = None,
+    declared: Mapping[ModelCapability, bool] | None = None,
 ) -> ModelInfo:
-    """What can be said of a remote model; what its service told goes before the table."""
+    """What can be said of a remote model; what its service told goes before the table.
+
+    ``declared`` is what the service says that the model can do, and cannot.
+    """
     # Aggregators put the vendor before the id: “openai/gpt-4o”.
     bare = model_id.lower().rpartition("/")[2]
-    known_window, capabilities = _look_up(bare, model_id.lower())
+    known_window, assumed = _look_up(bare, model_id.lower())
+    declared = declared or {}
+    if declared.get(ModelCapability.EMBEDDINGS) and not declared.get(ModelCapability.CHAT_COMPLETION):
+        assumed = ()
+    evidence = (
+        *(_evidence(each, supported, EvidenceSource.DECLARED) for each, supported in declared.items()),
+        *(_evidence(each, True, EvidenceSource.ASSUMED) for each in assumed if each not in declared),
+    )
     return ModelInfo(
         id=model_id,
         name=name or model_id,
         provider=provider,
         context_window=context_window or known_window,
         max_tokens=max_tokens,
-        capabilities=capabilities,
+        capabilities=tuple(each.capability for each in evidence if each.supported),
         metadata=metadata or {},
+        evidence=evidence,
+        sources=FactSources(
+            context_window=EvidenceSource.ASSUMED if known_window is not None and not context_window else None
+        ),
     )
+
+
+def _evidence(capability: ModelCapability, supported: bool, source: EvidenceSource) -> CapabilityEvidence:
+    return CapabilityEvidence(capability=capability, supported=supported, source=source)
 
 
 def _look_up(bare: str, full: str) -> tuple[int | None, tuple[ModelCapability, ...]]:

@@ -11,26 +11,31 @@ from typing import Any
 
 import msgspec
 
+from noa.chat import ChatRequest
 from noa.config import ProviderConfig
+from noa.dialects import anthropic
 from noa.dialects.envelope import peek, retarget
 from noa.dialects.openai import StreamAssembler
 from noa.dialects.sse import SseParser
-from noa.errors import AIProviderError, ModelNotFoundError
-from noa.models import ModelInfo
+from noa.errors import AIProviderError, ModelNotFoundError, UnsupportedError
+from noa.models import Endpoint, ModelInfo
 from noa.providers.answers import StreamedAnswer, WholeAnswer
 from noa.providers.engine_refusal import explain
 from noa.providers.llama_router import LlamaRouter
 from noa.providers.model_folder import ModelFolders
 from noa.providers.openai import OpenAIDialect, bearer
 from noa.providers.protocol import Health, Offer, RawRequest
+from noa.providers.remote import METADATA_TIMEOUT_S, NO_SUCH_ROUTE
 from noa.providers.stream_filter import StreamFilter
 from noa.providers.upstream import versioned
-from noa.providers.wire import OPENAI
+from noa.providers.wire import LLAMA_CPP
 
 logger = logging.getLogger(__name__)
 
 #: Ends the id of a server's model whose name a file has too.
 SERVER_SUFFIX = "@server"
+#: Where the engine counts.
+COUNT_PATH = "/messages/count_tokens"
 #: The routes on which the engine can stream.
 _STREAMED = frozenset({"/chat/completions", "/completions"})
 
@@ -49,12 +54,15 @@ class LlamaCppProvider(OpenAIDialect):
     name, which then is called ``name@server``. An engine of ours is always streamed to, because llama.cpp notices that
     its client has left only while it streams; whoever did not ask for a stream gets the pieces put together.
     Connections are not used twice: the server closes them after a stream while it announces to keep them.
+
+    The engine has Anthropic's messages too, and is asked for none: seen with the build that Noa installs, it leaves a
+    schema for the answer and documents out without a word, and only a stream lets it notice that its client has left.
     """
 
     def __init__(self, config: ProviderConfig, folders: Sequence[Path]) -> None:
         super().__init__(
             config,
-            OPENAI,
+            LLAMA_CPP,
             base_url=versioned(config.base_url) if config.base_url else None,
             headers=bearer(config),
             reuse_connections=False,
@@ -98,6 +106,23 @@ class LlamaCppProvider(OpenAIDialect):
         body = await _assemble(answer, self.name)
         return WholeAnswer(body, headers=answer.headers, usage=answer.usage)
 
+    async def count_tokens(self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None) -> int:
+        """Have the engine write the prompt by the model's template, and count it; its route is Anthropic's."""
+        # What could not be sent cannot be counted either: this raises what sending it would.
+        self._wire.encode_request(request, model_id, stream=False)
+        body = anthropic.encode_count_request(request, self._upstream_id(model_id))
+        response = await self._upstream.send(
+            "POST", COUNT_PATH, body=body, endpoint=endpoint, total_s=METADATA_TIMEOUT_S
+        )
+        try:
+            if response.status in NO_SUCH_ROUTE:
+                raise UnsupportedError(f"{self.name} counts no tokens; its server is too old.", provider=self.name)
+            if response.status >= 400:
+                raise await self._refusal(response)
+            return anthropic.decode_count(await response.read(), provider=self.name)
+        finally:
+            response.close()
+
     async def health(self) -> Health:
         """Whether the server answers, if there is one; with files alone there is nothing that could be down."""
         if self._router is None:
@@ -128,6 +153,11 @@ class LlamaCppProvider(OpenAIDialect):
         """Have the server unload one of its models, if it is a router."""
         if self._router is not None:
             await self._router.unload(self._upstream_id(model_id))
+
+    async def resident(self) -> Collection[str] | None:
+        """What the server has loaded, if it is a router."""
+        loaded = await self._router.resident() if self._router is not None else None
+        return None if loaded is None else {*loaded, *(model_id + SERVER_SUFFIX for model_id in loaded)}
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -9,7 +9,7 @@ happened already.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -110,6 +110,13 @@ class LlamaRouter:
             sentence = f"{self._name} did not unload “{model_id}” within {UNLOAD_TIMEOUT_S:.0f} s."
             raise ProviderTimeoutError(sentence, provider=self._name) from None
 
+    async def resident(self) -> Collection[str] | None:
+        """The models that have a process there; ``None`` if the server is no router."""
+        standings = await self._standings()
+        if not standings:
+            return None
+        return {model_id for model_id, standing in standings.items() if standing.value in _HAS_PROCESS}
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._upstream.aclose()
@@ -120,14 +127,18 @@ class LlamaRouter:
 
     async def _standing(self, model_id: str) -> ModelStanding | None:
         """Where a model stands; ``None`` if the server is no router, or does not list it."""
+        return (await self._standings()).get(model_id)
+
+    async def _standings(self) -> Mapping[str, ModelStanding]:
+        """Where each model stands; nothing if the server is no router."""
         status, body = await self._ask("GET", "/models")
         if status >= 400:
-            return None
+            return {}
         try:
             rows = msgspec.json.decode(body, type=_Rows).data
         except msgspec.DecodeError:
-            return None
-        return next((row.status for row in rows if row.id == model_id), None)
+            return {}
+        return {row.id: row.status for row in rows if row.status is not None}
 
     async def _has_process(self, model_id: str) -> bool:
         standing = await self._standing(model_id)

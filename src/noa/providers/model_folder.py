@@ -14,7 +14,8 @@ import msgspec
 
 from noa.errors import ValidationError
 from noa.gguf import GgufHeader, read_header
-from noa.models import ModelCapability, ModelInfo
+from noa.models import EvidenceSource, FactSources, ModelInfo, Price, PriceSource
+from noa.providers.header_evidence import evidence_in
 from noa.providers.protocol import Locality, Offer
 
 logger = logging.getLogger(__name__)
@@ -23,14 +24,8 @@ _SHARD = re.compile(r"-(?P<index>\d{5})-of-(?P<count>\d{5})$")
 #: What else comes as GGUF and is no model by itself (``general.type``, ``general.architecture``).
 _OTHER_KINDS = frozenset({"adapter", "mmproj", "imatrix", "vocab"})
 _PROJECTOR_ARCHITECTURE = "clip"
-#: Architectures that only embed, even where the header states no pooling.
-_ENCODERS = frozenset({
-    "bert", "eurobert", "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "nomic-bert",
-    "nomic-bert-moe", "t5encoder",
-})  # fmt: skip
-#: llama.cpp's ``enum llama_pooling_type``: mean, cls, last; 4 is for ranking.
-_EMBEDDING_POOLING = frozenset({1, 2, 3})
-_RANKING_POOLING = 4
+#: What runs here has no price per token.
+_OF_OUR_OWN = Price(input=0, output=0, source=PriceSource.LOCAL)
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,13 +164,17 @@ def describe_weights(provider: str, model_id: str, weights: WeightsFile) -> Offe
         "parameterCount": header.parameter_count or None,
         "error": f"{weights.stem}: {weights.missing}" if weights.missing else None,
     }
+    evidence = evidence_in(header)
     model = ModelInfo(
         id=model_id,
         name=model_id,
         provider=provider,
         context_window=header.context_length,
-        capabilities=capabilities_of(header),
+        capabilities=tuple(each.capability for each in evidence if each.supported),
         metadata={name: value for name, value in facts.items() if value is not None},
+        evidence=evidence,
+        sources=FactSources(context_window=EvidenceSource.METADATA),
+        price=_OF_OUR_OWN,
     )
     return _offer(model, weights, header)
 
@@ -183,19 +182,6 @@ def describe_weights(provider: str, model_id: str, weights: WeightsFile) -> Offe
 def _open_at_once(path: str, flags: int) -> int:
     """Open without waiting, should a pipe have taken the file's place since it was looked at."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def capabilities_of(header: GgufHeader) -> tuple[ModelCapability, ...]:
-    """What a model can do by its header: embed, or write, and converse if it has a template for that."""
-    if header.pooling_type == _RANKING_POOLING:
-        return ()
-    if header.architecture in _ENCODERS or header.pooling_type in _EMBEDDING_POOLING:
-        return (ModelCapability.EMBEDDINGS,)
-    writing = (ModelCapability.TEXT_GENERATION, ModelCapability.STREAMING, ModelCapability.JSON_MODE)
-    if header.chat_template is None:
-        return writing
-    tools = (ModelCapability.FUNCTION_CALLING,) if header.supports_tools else ()
-    return (ModelCapability.CHAT_COMPLETION, *writing, *tools)
 
 
 def _offer(model: ModelInfo, weights: WeightsFile, header: GgufHeader | None = None) -> Offer:

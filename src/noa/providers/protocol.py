@@ -7,7 +7,7 @@ done once, above it. Every failure is raised as one of ``noa.errors`` and names 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -33,7 +33,7 @@ class Locality(StrEnum):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A model a provider has.
+    """A model a provider has. ``other_ids`` are shorter names that it goes by there.
 
     Of one that Noa runs itself ``path`` is the weights file (the first of several), ``size_bytes`` and ``modified_ns``
     (nanoseconds since 1970) are those of all its files, and ``header`` is what it says of itself.
@@ -41,6 +41,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     model: ModelInfo
     locality: Locality = Locality.REMOTE
+    other_ids: tuple[str, ...] = ()
     path: str | None = None
     size_bytes: int | None = None
     modified_ns: int | None = None
@@ -152,6 +153,18 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class TokenCounter(Protocol):
+    """A provider that can count the tokens of a prompt without an answer to it."""
+
+    async def count_tokens(self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None) -> int:
+        """How many tokens the conversation has as the model is given it, tools and system prompt included.
+
+        Raises ``UnsupportedError`` if the service turns out not to count.
+        """
+        ...
+
+
+@runtime_checkable
 class Lifecycled(Protocol):
     """A provider whose backend loads and unloads remote models itself, such as llama.cpp's router.
 
@@ -168,4 +181,8 @@ class Lifecycled(Protocol):
 
     async def unload(self, model_id: str) -> None:
         """Return when the backend has let go of it, or never had it."""
+        ...
+
+    async def resident(self) -> Collection[str] | None:
+        """The ids of those it has loaded now, whoever had them loaded; ``None`` if it has no such lifecycle."""
         ...

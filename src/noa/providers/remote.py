@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
@@ -14,14 +14,16 @@ import msgspec
 from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest
 from noa.config import ProviderConfig
 from noa.dialects.sse import SseParser
+from noa.dialects.upstream import stream_error
 from noa.errors import (
     AIProviderError,
     ModelNotFoundError,
     ProviderAuthenticationError,
+    ProviderResponseError,
     UpstreamAnswer,
+    ValidationError,
 )
 from noa.models import Endpoint, ModelInfo
-from noa.presets import KNOWN_PROVIDERS
 from noa.providers.answers import StreamedAnswer, WholeAnswer
 from noa.providers.families import describe
 from noa.providers.faults import Target
@@ -33,7 +35,7 @@ from noa.providers.wire import Wire
 #: Seconds for lists of models and for health: they are small and wait for nobody.
 METADATA_TIMEOUT_S = 10.0
 #: Statuses by which a service says that it has no such route.
-_NO_SUCH_ROUTE = frozenset({404, 405, 501})
+NO_SUCH_ROUTE = frozenset({404, 405, 501})
 
 
 class _Body(msgspec.Struct):
@@ -63,9 +65,7 @@ class RemoteProvider(ABC):
     ) -> None:
         self._config = config
         self._wire = wire
-        preset = KNOWN_PROVIDERS.get(config.name)
-        variables = preset.base_url_variables if preset else ()
-        where = f"Check {variables[0]}." if variables else f"Check the base URL of {config.name}."
+        where = f"Check {config.address_variable or f'the base URL of {config.name}'}."
         self._upstream = Upstream(
             Target(provider=config.name, address=base_url or "its address", advice=where),
             base_url=base_url,
@@ -94,19 +94,22 @@ class RemoteProvider(ABC):
         return False
 
     async def list_models(self) -> Sequence[Offer]:
-        """What the service lists, and the configured default model if it lists nothing."""
-        models = await self._list() or ()
-        if not models and self._config.default_model:
-            models = (describe(self.name, self._config.default_model),)
-        return [Offer(model=model) for model in models]
+        """What the service lists and what was configured; the default model counts if there is nothing else."""
+        listed = await self._list() or ()
+        unlisted = self._unlisted({model.id for model in listed})
+        return [Offer(model=model) for model in (*listed, *(describe(self.name, each) for each in unlisted))]
+
+    def _unlisted(self, listed: Collection[str]) -> list[str]:
+        """The ids of models that exist although the service does not list them."""
+        configured = [model_id for model_id in self._config.models if model_id not in listed]
+        default = self._config.default_model
+        return configured or ([default] if default and not listed else [])
 
     async def health(self) -> Health:
         """Ask for the list of models, which costs nothing and needs the key; it must be one."""
         start = time.perf_counter()
         try:
-            body = await self._fetch("/models")
-            if body is not None:
-                self._read_listing(body)
+            await self._list()
         except AIProviderError as error:
             return Health(up=False, error=error.message)
         return Health(up=True, latency_ms=(time.perf_counter() - start) * 1000)
@@ -115,16 +118,16 @@ class RemoteProvider(ABC):
         """Look the model up, by itself or in the list.
 
         A service that has neither route has been reached and has not refused the key; its model counts as verified.
+        So does one that was configured.
         """
         upstream_id = self._upstream_id(model_id)
-        body = await self._fetch(f"/models/{quote(upstream_id, safe='')}")
-        if body is not None and (known := self._read_model(body, model_id)):
-            return known
+        if known := await self._look_up(upstream_id):
+            return msgspec.structs.replace(known, id=model_id)
         models = await self._list() or ()
         for model in models:
             if model.id in (model_id, upstream_id):
                 return msgspec.structs.replace(model, id=model_id)
-        if models:
+        if models and model_id not in self._config.models:
             raise ModelNotFoundError(f"{self.name} has no model “{model_id}”.", provider=self.name)
         return describe(self.name, model_id)
 
@@ -142,14 +145,14 @@ class RemoteProvider(ABC):
 
     async def complete(self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None) -> ChatReply:
         """Answer a conversation."""
-        answer = await self.open(self._raw(request, model_id, endpoint, stream=False))
+        answer = await self._begin(request, model_id, endpoint, stream=False)
         return self._wire.decode_reply(await whole(answer), provider=self.name)
 
     async def stream(
         self, request: ChatRequest, model_id: str, endpoint: Endpoint | None = None
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer a conversation bit by bit. Closing the generator lets go of the upstream at once."""
-        answer = await self.open(self._raw(request, model_id, endpoint, stream=True))
+        answer = await self._begin(request, model_id, endpoint, stream=True)
         parser, decoder = SseParser(), self._wire.stream_decoder(self.name)
         async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
@@ -194,10 +197,14 @@ class RemoteProvider(ABC):
     def _read_listing(self, body: bytes) -> Sequence[ModelInfo]:
         """The models in an answer to that."""
 
-    def _read_model(self, body: bytes, model_id: str) -> ModelInfo | None:
-        """The model in the answer to a look-up, if that is what it holds."""
-        rows = self._read_listing(b'{"data":[' + body + b"]}")
-        return msgspec.structs.replace(rows[0], id=model_id) if rows else None
+    async def _look_up(self, upstream_id: str) -> ModelInfo | None:
+        """The model by itself; ``None`` if the service does not know it, or does not know how to be asked so."""
+        try:
+            body = await self._fetch(f"/models/{quote(upstream_id, safe='')}")
+            rows = self._read_listing(b'{"data":[' + body + b"]}") if body is not None else ()
+        except (ValidationError, ModelNotFoundError, ProviderResponseError):
+            return None
+        return rows[0] if rows else None
 
     def _upstream_id(self, model_id: str) -> str:
         """What the service itself calls the model."""
@@ -224,14 +231,20 @@ class RemoteProvider(ABC):
             what = "a web page" if body.lstrip().startswith(b"<") else "something that is no JSON object"
             raise response.nonsense(f"sent {what} where an answer was expected") from None
         if seen.error:
-            raise self._wire.decode_error(502, self._upstream.redact(body), provider=self.name, retry_after_s=None)
-        return WholeAnswer(body, headers=response.headers, usage=self._wire.read_usage(seen.usage))
+            shown = self._upstream.redact(msgspec.json.encode(seen.error))
+            raise stream_error(msgspec.json.decode(shown), self.name)
+        return WholeAnswer(
+            body,
+            content_type=response.content_type or "application/json",
+            headers=response.headers,
+            usage=self._wire.read_usage(seen.usage),
+        )
 
-    async def _fetch(self, path: str) -> bytes | None:
+    async def _fetch(self, path: str, upstream: Upstream | None = None) -> bytes | None:
         """The body of a GET, ``None`` if the service has no such route. Other failures raise."""
-        response = await self._upstream.send("GET", path, total_s=METADATA_TIMEOUT_S)
+        response = await (upstream or self._upstream).send("GET", path, total_s=METADATA_TIMEOUT_S)
         try:
-            if response.status in _NO_SUCH_ROUTE:
+            if response.status in NO_SUCH_ROUTE:
                 return None
             if response.status >= 400:
                 raise await self._refusal(response)
@@ -254,6 +267,12 @@ class RemoteProvider(ABC):
         else:
             message = f"{self.name} refused its key. Check {variable or 'its apiKey'}."
         return ProviderAuthenticationError(message, provider=self.name, details=error.details)
+
+    async def _begin(
+        self, request: ChatRequest, model_id: str, endpoint: Endpoint | None, *, stream: bool
+    ) -> WholeAnswer | StreamedAnswer:
+        """Send a conversation."""
+        return await self.open(self._raw(request, model_id, endpoint, stream=stream))
 
     def _raw(self, request: ChatRequest, model_id: str, endpoint: Endpoint | None, *, stream: bool) -> RawRequest:
         return RawRequest(

@@ -19,6 +19,7 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 #: The blank line that ends an event, in any mixture of line ends; atomic, so that CR LF is never read as two. A CR at
 #: the very end waits, for it may be half of one.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
+_ENDED_BY_CR = re.compile(rb"(?>\r\n|\n|\r)\r\Z")
 
 
 class StreamFilter:
@@ -26,9 +27,9 @@ class StreamFilter:
 
     The others pass byte for byte, in the upstream's own chunks wherever those end with an event. Only whole events
     pass, so that an error event can follow at any time. It notices usage, the beginning of the answer, errors inside
-    the stream and its end, so that a stream that merely stops is told from one that is finished. What follows the end
-    is dropped. ``failure`` is set once the stream reports an error or makes no sense; nothing passes after that.
-    ``redact`` takes the key out of such an error before it is told.
+    the stream and its end, so that a stream that merely stops, or ends before it said anything, is told from one that
+    is finished. What follows the end is dropped. ``failure`` is set once the stream reports an error or makes no sense;
+    nothing passes after that. ``redact`` takes the key out of such an error before it is told.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class StreamFilter:
         self._parser = SseParser(max_event_bytes=MAX_EVENT_BYTES)
         self._counts: dict[str, Any] = {}
         self._finished = False
+        self._answered = False
         self.usage: Usage | None = None
         self.begun = False
         self.ended = False
@@ -72,8 +74,12 @@ class StreamFilter:
 
     def close(self) -> bytes:
         """What is left to pass on when the upstream has ended; ``failure`` is set if the answer was not finished."""
-        # Some services leave out the blank line after their last event.
+        # Some services leave out the blank line after their last event. One that is there may still wait for the LF
+        # that its last CR might have been half of.
+        ended = _ENDED_BY_CR.search(self._buffer) is not None
         rest = self.feed(b"\n\n") if self._buffer.strip() else b""
+        if ended:
+            rest = rest.removesuffix(b"\n")
         if self.failure is None and not self._finished:
             self.failure = truncated(self._provider)
         return rest
@@ -100,6 +106,8 @@ class StreamFilter:
     def _notice(self, name: str | None, data: str | bytes) -> bool:
         """Take note of what an event says, and tell whether it is passed on."""
         try:
+            if isinstance(data, bytes) and not data.isascii():
+                data.decode()  # What is only glanced over is not checked, and a client would stumble over it.
             glance = self._wire.glance(name, data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if not data.strip():
@@ -108,6 +116,9 @@ class StreamFilter:
         if glance.error is not None:
             shown = self._redact(msgspec.json.encode(glance.error))
             raise stream_error(msgspec.json.decode(shown), self._provider)
+        if glance.ended and not self._answered:
+            raise truncated(self._provider)
+        self._answered = self._answered or glance.begun or glance.finished or glance.usage is not None
         self.begun = self.begun or glance.begun
         self.ended = glance.ended
         self._finished = self._finished or glance.finished

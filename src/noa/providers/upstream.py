@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 import aiohttp
@@ -17,16 +16,21 @@ from noa.config import Secret
 from noa.errors import ModelNotLoadedError, ProviderResponseError
 from noa.models import Endpoint
 from noa.providers.faults import TRANSPORT_FAILURES, Target, transport_error
+from noa.providers.retry_after import parse_limit_reset, parse_retry_after
 from noa.version import __version__
 
-#: Seconds for name, connection and TLS together. What runs longer is not going to come.
-CONNECT_TIMEOUT_S = 10.0
+#: Seconds for name, connection and TLS together. What runs longer is not going to come, and a request may still go
+#: elsewhere while the status line of its answer is held.
+CONNECT_TIMEOUT_S = 5.0
 #: The largest answer that is read whole.
 MAX_BODY_BYTES = 64 * 1024 * 1024
 #: The largest error answer that is read.
 MAX_ERROR_BYTES = 1024 * 1024
 #: How long to wait for the end of an answer whose content is complete, so that its connection can be used again.
 LINGER_S = 0.25
+
+#: Statuses with which the headers that say when a limit resets say when to come back.
+_LIMITED = frozenset({429, 503})
 
 #: Headers of a caller that may travel to an upstream. Everything else, credentials above all, stays here.
 REQUEST_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
@@ -45,6 +49,7 @@ class UpstreamResponse:
         self._patience_s = patience_s
         self.status = response.status
         self.content_type = response.headers.get("content-type", "")
+        self._headers = response.headers
         self.headers: Mapping[str, str] = {
             name: response.headers[name] for name in RESPONSE_HEADERS if name in response.headers
         }
@@ -56,8 +61,10 @@ class UpstreamResponse:
 
     @property
     def retry_after_s(self) -> float | None:
-        """How long the upstream asks to wait; ``retry-after-ms`` is the more exact."""
-        return parse_retry_after(self.headers, datetime.now(UTC))
+        """How long the upstream asks to wait; ``retry-after-ms`` is the more exact, limits that reset the last."""
+        now = datetime.now(UTC)
+        told = parse_retry_after(self._headers, now)
+        return parse_limit_reset(self._headers, now) if told is None and self.status in _LIMITED else told
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in the upstream's own chunks. One that breaks off or stalls raises."""
@@ -265,27 +272,3 @@ def versioned(base_url: str) -> str:
 
 def _place(endpoint: Endpoint) -> str:
     return endpoint.socket_path or endpoint.base_url
-
-
-def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait by ``retry-after-ms`` (milliseconds) or ``retry-after`` (seconds, or a date as in RFC 9110)."""
-    milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
-    if milliseconds is not None and (number := _number(milliseconds)) is not None:
-        return number / 1000
-    if seconds is None:
-        return None
-    if (number := _number(seconds)) is not None:
-        return number
-    try:
-        moment = parsedate_to_datetime(seconds)
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None

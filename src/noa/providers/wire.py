@@ -16,6 +16,7 @@ from noa.dialects.anthropic import reply as anthropic_reply
 from noa.dialects.openai import reply as openai_reply
 from noa.dialects.sse import SseEvent
 from noa.errors import AIProviderError
+from noa.presets import Habits
 from noa.providers.protocol import Dialect
 
 
@@ -24,7 +25,8 @@ class Glance(NamedTuple):
 
     ``begun``: some of the answer itself. ``finished``: the model came to its end. ``ended``: nothing of the answer
     follows. ``progress``: how far llama.cpp is with the prompt. ``usage_only``: the extra chunk that OpenAI's
-    ``include_usage`` asks for. ``usage`` and ``error`` are the wire's, undecoded.
+    ``include_usage`` asks for. ``usage`` and ``error`` are the wire's, undecoded; a usage, be it empty, belongs to an
+    answer.
     """
 
     begun: bool = False
@@ -120,10 +122,6 @@ class _Chunk(msgspec.Struct):
     prompt_progress: Any = None
 
 
-class _MessageDelta(msgspec.Struct):
-    stop_reason: str | None = None
-
-
 class _MessageStart(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
@@ -131,7 +129,6 @@ class _MessageStart(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str = ""
     message: _MessageStart | None = None
-    delta: _MessageDelta | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
 
@@ -170,9 +167,9 @@ def glance_anthropic(_name: str | None, data: str | bytes) -> Glance:
         case "content_block_delta":
             return _CONTENT
         case "message_start":
-            return Glance(usage=wire.message.usage if wire.message else None)
+            return Glance(usage=(wire.message.usage if wire.message else None) or {})
         case "message_delta":
-            return Glance(finished=bool(wire.delta and wire.delta.stop_reason), usage=wire.usage)
+            return Glance(usage=wire.usage)
         case "message_stop":
             return _DONE
         case "error":
@@ -198,6 +195,16 @@ def read_anthropic_usage(wire: object) -> Usage | None:
     return None if usage is None else anthropic_reply.decode_usage(usage)
 
 
+def openai_wire(habits: Habits) -> Wire:
+    """OpenAI's dialect as a service with these habits speaks it."""
+    return replace(
+        OPENAI,
+        encode_request=partial(
+            openai.encode_request, max_tokens_field=habits.max_tokens_field, reasoning_field=habits.reasoning_field
+        ),
+    )
+
+
 def _decode_message(body: bytes, *, provider: str) -> ChatReply:
     return anthropic.decode_reply(body, provider=provider, created=int(time.time()))
 
@@ -216,11 +223,8 @@ OPENAI = Wire(
     glance=glance_openai,
     read_usage=read_openai_usage,
 )
-#: OpenAI's own service has renamed one field, and refuses the one in which others take reasoning back.
-OPENAI_ITSELF = replace(
-    OPENAI,
-    encode_request=partial(openai.encode_request, max_tokens_field="max_completion_tokens", reasoning_field=None),
-)
+#: llama.cpp's server takes more than the dialect it speaks.
+LLAMA_CPP = replace(OPENAI, encode_request=partial(openai.encode_request, is_llama_cpp=True))
 ANTHROPIC = Wire(
     dialect=Dialect.ANTHROPIC,
     chat_path="/messages",

@@ -50,6 +50,12 @@ def refused(status: int, message: str, **fields: object) -> AIProviderError:
             "llama.cpp:x refused the request: Failed to parse tools: Expected 'tools' to be an array, got 5.",
             None,
         ),
+        (
+            500,
+            "Unknown reasoning format: x",
+            "llama.cpp:x refused the request: Unknown reasoning format: x.",
+            None,
+        ),
     ],
 )
 def test_a_mistake_of_the_caller_is_told_in_our_words(

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from noa.config import ProviderConfig
+from noa.chat import ChatRequest
+from noa.config import Configuration, ProviderConfig
 from noa.errors import ConfigurationError
+from noa.manager import ModelManager
 from noa.providers.claude import ClaudeProvider
 from noa.providers.factory import ProviderFactory
 from noa.providers.fake import FakeProvider
 from noa.providers.llama_cpp import LlamaCppProvider
+from noa.providers.ollama import OllamaProvider
 from noa.providers.openai import OpenAIProvider
+from noa.runtime.fake import FakeRuntime
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,7 @@ from noa.providers.openai import OpenAIProvider
         ("anthropic", ClaudeProvider),
         ("llama.cpp", LlamaCppProvider),
         ("groq", OpenAIProvider),
+        ("ollama", OllamaProvider),
     ],
 )
 def test_the_type_says_which_class(type_name: str, kind: type) -> None:
@@ -46,7 +51,7 @@ def test_what_is_registered_goes_first(type_name: str) -> None:
 
 def test_factories_do_not_share_registrations() -> None:
     ProviderFactory().register("mine", lambda config: FakeProvider(name=config.name))
-    with pytest.raises(ConfigurationError, match=r"no provider type “mine”; known are claude, llama\.cpp, openai"):
+    with pytest.raises(ConfigurationError, match=r"no provider type “mine”; known are claude, .*, openai"):
         ProviderFactory().create(ProviderConfig(type="mine"))
 
 
@@ -56,9 +61,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "elsewhere-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[noa.providers]\nelsewhere = elsewhere:make\nbroken = elsewhere:absent\n")
+    offered = "elsewhere = elsewhere:make\nbroken = elsewhere:absent\nclumsy = elsewhere:clumsy\n"
+    (info / "entry_points.txt").write_text(f"[noa.providers]\n{offered}")
     (tmp_path / "elsewhere.py").write_text(
-        "from noa.providers.fake import FakeProvider\ndef make(config): return FakeProvider(name=config.name)\n"
+        "from noa.providers.fake import FakeProvider\n"
+        "def make(config): return FakeProvider(name=config.name)\n"
+        "def clumsy(config): raise RuntimeError('no such luck')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "elsewhere", raising=False)
@@ -72,7 +80,35 @@ def test_installed_packages_offer_providers() -> None:
 
 
 @pytest.mark.usefixtures("package")
-def test_a_package_that_is_broken_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ConfigurationError, match="elsewhere:absent could not be loaded"):
-        ProviderFactory().create(ProviderConfig(type="broken"))
-    assert "could not be loaded" in caplog.text
+@pytest.mark.parametrize(
+    ("type_name", "why"),
+    [
+        ("broken", "elsewhere:absent of the package elsewhere: module"),
+        ("clumsy", "elsewhere:clumsy of the package elsewhere: no such luck"),
+    ],
+)
+async def test_a_package_that_is_broken_is_named_and_harms_nobody(
+    type_name: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = ProviderFactory().create(ProviderConfig(type=type_name, name="far"))
+    health = await provider.health()
+    assert not health.up
+    assert f"far could not be made by {why}" in (health.error or "")
+    request = ChatRequest(messages=())
+    for attempt in (provider.list_models(), provider.verify("x"), provider.complete(request, "x")):
+        with pytest.raises(ConfigurationError, match="of the package elsewhere"):
+            await attempt
+    assert "could not be made" in caplog.text
+    await provider.aclose()
+
+
+@pytest.mark.usefixtures("package")
+async def test_beside_a_broken_package_the_others_serve(tmp_path: Path) -> None:
+    broken, whole = ProviderConfig(type="broken"), ProviderConfig(type="elsewhere")
+    configuration = Configuration(home=tmp_path, providers=(broken, whole))
+    async with ModelManager(configuration=configuration, runtime=FakeRuntime()) as manager:
+        reports = {report.provider: report for report in await manager.discover_models()}
+        assert reports["elsewhere"].up
+        assert "elsewhere:absent" in (reports["broken"].error or "")
+        with pytest.raises(ConfigurationError, match="elsewhere:absent"):
+            await manager.load_model("broken:x")

@@ -69,7 +69,7 @@ async def test_whoever_asks_for_usage_sends_and_gets_everything_untouched(
 
 
 async def test_after_a_stream_its_connection_is_used_again(server: ScriptedUpstream, provider: OpenAIProvider) -> None:
-    end = events_answer("[DONE]", end_delay_s=0.05)
+    end = events_answer({"choices": [{"finish_reason": "stop"}]}, "[DONE]", end_delay_s=0.05)
     server.script(CHAT, end, end)
     for _ in range(2):
         await read(provider, raw())
@@ -79,8 +79,16 @@ async def test_after_a_stream_its_connection_is_used_again(server: ScriptedUpstr
 async def test_a_stream_ends_with_its_terminator_even_if_the_line_stays_open(
     server: ScriptedUpstream, provider: OpenAIProvider
 ) -> None:
-    server.script(CHAT, events_answer("[DONE]", hang=True))
-    assert (await read(provider, raw()))[0] == b"data: [DONE]\n\n"
+    server.script(CHAT, events_answer({"choices": [{"finish_reason": "stop"}]}, "[DONE]", hang=True))
+    assert (await read(provider, raw()))[0].endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_stream_that_ends_before_it_said_anything_is_no_answer(
+    server: ScriptedUpstream, provider: OpenAIProvider
+) -> None:
+    server.script(CHAT, events_answer("[DONE]"))
+    with pytest.raises(ProviderResponseError, match="ended before it was finished"):
+        await read(provider, raw())
 
 
 async def test_a_whole_answer_goes_both_ways_untouched(server: ScriptedUpstream, provider: OpenAIProvider) -> None:

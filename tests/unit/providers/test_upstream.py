@@ -4,7 +4,6 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -20,7 +19,7 @@ from noa.errors import (
 )
 from noa.models import Endpoint
 from noa.providers.faults import Target, transport_error
-from noa.providers.upstream import Upstream, parse_retry_after, versioned
+from noa.providers.upstream import Upstream, versioned
 from scripted_upstream import Answer, ScriptedUpstream, json_answer
 
 TARGET = Target(provider="openai", address="http://127.0.0.1:1/v1", advice="Check OPENAI_BASE_URL.")
@@ -221,28 +220,6 @@ async def test_nothing_listens() -> None:
         with pytest.raises(ProviderConnectionError, match="connection refused"):
             await upstream.send("GET", "/x")
     await upstream.aclose()
-
-
-NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
-        ({"retry-after": "Mon, 23 Nov 2026 12:01:00 GMT"}, 60),
-        ({"retry-after": "Mon, 23 Nov 2026 11:00:00 GMT"}, 0),
-        ({"retry-after": "later"}, None),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "inf"}, None),
-    ],
-)
-def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
-    assert parse_retry_after(headers, NOW) == seconds
 
 
 @pytest.mark.parametrize("given", ["http://x:1", "http://x:1/", "http://x:1/v1", "http://x:1/v1/"])
