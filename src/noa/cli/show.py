@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 import click
 
 from noa.cli.connection import ask
+from noa.cli.evidence import evidence_lines, price_lines
 from noa.cli.models import active_details, marked
+from noa.cli.probing import agreed, run_probe
 from noa.cli.terminal import UNKNOWN, byte_size, json_option, printable, show_json, time_since
 from noa.client import NoaClient
-from noa.models import ActiveModel, PerformanceMetrics, RegistryEntry, Value
+from noa.models import ActiveModel, EvidenceSource, PerformanceMetrics, RegistryEntry, Value
 from noa.presets import canonical_provider
 
 #: How many lines of its log are shown with a model.
@@ -30,14 +32,20 @@ class Shown(Value, frozen=True, kw_only=True):
 
 @click.command()
 @click.argument("key")
+@click.option("--probe", is_flag=True, help="First find out by real requests what it can do; a paid model costs money.")
+@click.option("--yes", is_flag=True, help="Probe without asking first what that may cost.")
 @json_option
-def show(key: str, as_json: bool) -> None:
+def show(key: str, probe: bool, yes: bool, as_json: bool) -> None:
     """Show what is known of a model: what it can do, how it is doing, and the end of its log.
 
-    KEY may be an alias too.
+    KEY may be an alias too. With --probe each capability is tried by a small request first; progress is on stderr.
     """
     if canonical_provider(key) is not None:
         raise click.UsageError(f"{key} is a provider; list its models with “noa ls --provider {key}”.")
+    if probe:
+        plan = ask(lambda client: client.plan_probe(key))
+        if agreed(plan, yes):
+            ask(lambda client: run_probe(client, plan.key))
     shown = ask(lambda client: gather(client, key))
     if as_json:
         show_json(shown)
@@ -71,7 +79,10 @@ def lines(shown: Shown, now: datetime) -> Iterator[str]:
     if model.error:
         yield f"  error: {model.error}"
     yield f"  can: {', '.join(model.capabilities) or UNKNOWN}"
-    yield f"  window: {_tokens(model.context_window)}, answers: at most {_tokens(model.max_tokens)}"
+    yield from (f"    {line}" for line in evidence_lines(model.evidence))
+    window = _tokens(model.context_window, model.sources.context_window)
+    yield f"  window: {window}, answers: at most {_tokens(model.max_tokens, model.sources.max_tokens)}"
+    yield from (f"  {line}" for line in price_lines(model.price))
     if model.file_path:
         yield f"  file: {model.file_path} ({byte_size(model.file_size)})"
     if shown.aliases:
@@ -82,8 +93,9 @@ def lines(shown: Shown, now: datetime) -> Iterator[str]:
         yield from (f"    {line}" for line in shown.log)
 
 
-def _tokens(count: int | None) -> str:
-    return UNKNOWN if count is None else f"{count} tokens"
+def _tokens(count: int | None, source: EvidenceSource | None) -> str:
+    known = UNKNOWN if count is None else f"{count} tokens"
+    return known if count is None or source is None else f"{known} ({source})"
 
 
 def _figures(metrics: PerformanceMetrics | None, now: datetime) -> Iterator[str]:
