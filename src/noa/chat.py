@@ -56,11 +56,16 @@ class ToolCallPart(Part, frozen=True, kw_only=True, tag="tool_call"):
 
 
 class ToolResultPart(Part, frozen=True, kw_only=True, tag="tool_result"):
-    """What a call gave back."""
+    """What a call gave back: texts, and images for the models that take them."""
 
     tool_call_id: str
-    text: str
+    parts: tuple[TextPart | ImagePart, ...]
     is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
 
 AnyPart = TextPart | ImagePart | ThinkingPart | ToolCallPart | ToolResultPart
@@ -121,6 +126,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     json_output: JsonOutput | None = None
     extra: dict[str, Any] = {}
     extra_dialect: Literal["openai", "anthropic"] | None = None
+
+    @property
+    def forces_tool(self) -> bool:
+        """Whether the answer must be the call of a tool."""
+        return self.tool_choice not in (None, "auto", "none")
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,8 +37,10 @@ from noa.models import ModelCapability
 from noa.providers.claude import ClaudeProvider
 from noa.providers.fake import FakeModel, FakeProvider
 from noa.providers.llama_cpp import LlamaCppProvider
+from noa.providers.ollama import OllamaProvider
 from noa.providers.openai import OpenAIProvider
 from noa.providers.protocol import Dialect, Provider, RawRequest
+from scripted_ollama import ScriptedOllama
 from scripted_upstream import Answer, ScriptedUpstream, events_answer, json_answer
 
 #: Not of a form that anything would recognise as a key.
@@ -97,6 +99,8 @@ def make_provider(kind: str, upstream: ScriptedUpstream) -> Provider:
     if kind == "claude":
         return ClaudeProvider(ProviderConfig(type="claude", api_key=key, base_url=upstream.url))
     config = ProviderConfig(type=kind, api_key=key, base_url=f"{upstream.url}/v1")
+    if kind == "ollama":
+        return OllamaProvider(config)
     return LlamaCppProvider(config, ()) if kind == "llama.cpp" else OpenAIProvider(config)
 
 
@@ -111,20 +115,20 @@ async def open_case(kind: str) -> AsyncIterator[Case]:
 
         yield Case(fake, None, "", take_down)
         return
-    async with ScriptedUpstream(key=CANARY, reply=REPLY) as upstream:
+    async with (ScriptedOllama if kind == "ollama" else ScriptedUpstream)(key=CANARY, reply=REPLY) as upstream:
         provider = make_provider(kind, upstream)
         path = "/v1/messages" if kind == "claude" else "/v1/chat/completions"
         yield Case(provider, upstream, path, upstream.aclose)
         await provider.aclose()
 
 
-@pytest.fixture(params=["openai", "claude", "llama.cpp", "fake"])
+@pytest.fixture(params=["openai", "claude", "llama.cpp", "ollama", "fake"])
 async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     async with open_case(request.param) as opened:
         yield opened
 
 
-@pytest.fixture(params=["openai", "claude", "llama.cpp"])
+@pytest.fixture(params=["openai", "claude", "llama.cpp", "ollama"])
 async def remote(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     async with open_case(request.param) as opened:
         yield opened

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from noa.errors import ValidationError
-from noa.models import LoadOptions, PerformanceMetrics
+from noa.models import LoadOptions, ModelCapability, PerformanceMetrics
 from noa.state import (
     AliasPointed,
+    CapabilityProbed,
     EngineIdentity,
     ModelDropped,
     ModelKept,
@@ -165,6 +167,18 @@ async def test_the_latest_size_of_each_engine_comes_back_latest_last(state: Stat
     await state.write(first, other)
     await state.write(shaped, again)
     assert (await state.read()).sizes == (other, shaped, again)
+
+
+async def test_the_latest_probe_of_each_capability_comes_back(state: StateStore) -> None:
+    tools, sight = (
+        CapabilityProbed(key="a:1", capability=capability, supported=True, at=NOON, detail="seen", modified_ns=7)
+        for capability in (ModelCapability.FUNCTION_CALLING, ModelCapability.VISION)
+    )
+    denied = msgspec.structs.replace(tools, supported=False, detail=None)
+    other = msgspec.structs.replace(tools, key="b:1")
+    await state.write(tools, sight, other)
+    await state.write(denied)
+    assert set((await state.read()).probes) == {denied, sight, other}
 
 
 async def test_only_so_many_sizes_are_kept(state: StateStore) -> None:

@@ -1,7 +1,7 @@
 """The envelope of a request: which model it is for and how the answer is to come. Both dialects share it.
 
-``peek`` and ``retarget`` serve the path on which a body passes through in the caller's own dialect: they read and set
-fields of the outermost object, and leave every other one as it was written.
+All but the structs serve the path on which a body passes through in the caller's own dialect: they read and set fields
+of the outermost object, and leave every other one as it was written.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ class DecodedRequest(msgspec.Struct, frozen=True):
 
 
 class Peek(msgspec.Struct, frozen=True):
-    """What a body says of its envelope. ``model`` is ``None`` when it names none (which means ``current``)."""
+    """What a body says of its envelope. ``model`` is ``None`` when it names none (which means ``current``).
+
+    ``forces_tool`` says that the answer must be the call of a tool, by the ``tool_choice`` of either dialect.
+    """
 
     model: str | None
     stream: bool
     include_usage: bool
+    forces_tool: bool = False
 
 
 class _StreamOptions(msgspec.Struct):
@@ -40,6 +44,7 @@ class _Envelope(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
+    tool_choice: Any = None
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
@@ -60,7 +65,12 @@ def peek(body: bytes) -> Peek:
     except RecursionError as error:
         raise too_deep() from error
     options = envelope.stream_options
-    return Peek(envelope.model, bool(envelope.stream), options is not None and bool(options.include_usage))
+    return Peek(
+        envelope.model,
+        bool(envelope.stream),
+        options is not None and bool(options.include_usage),
+        envelope.tool_choice is not None and _forces_tool(envelope.tool_choice),
+    )
 
 
 def retarget(body: bytes, *, model: str, stream: bool | None = None, add: Mapping[str, Any] | None = None) -> bytes:
@@ -82,6 +92,31 @@ def retarget(body: bytes, *, model: str, stream: bool | None = None, add: Mappin
         else:
             fields[name] = _raw(value)
     return msgspec.json.encode(fields)
+
+
+def without(body: bytes, name: str) -> bytes:
+    """The same body without one of its fields."""
+    fields = _raw_fields(body)
+    fields.pop(name, None)
+    return msgspec.json.encode(fields)
+
+
+def renamed(body: bytes, old: str, new: str) -> bytes:
+    """The same body with a field under another name, unless that one is there already."""
+    fields = _raw_fields(body)
+    if old in fields:
+        value = fields.pop(old)
+        fields.setdefault(new, value)
+    return msgspec.json.encode(fields)
+
+
+def _forces_tool(choice: object) -> bool:
+    if not isinstance(choice, dict):
+        return choice == "required"
+    allowed = choice.get("allowed_tools")
+    if isinstance(allowed, dict):
+        return allowed.get("mode") == "required"
+    return choice.get("type") not in ("auto", "none")
 
 
 def _raw(value: object) -> msgspec.Raw:

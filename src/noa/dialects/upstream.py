@@ -1,7 +1,7 @@
 """What an upstream answers: reading the answer that was asked for, and turning a failure into one of ours.
 
-OpenAI's and Anthropic's error bodies are both an object under ``error`` with ``type`` and ``message``; llama.cpp, vLLM,
-Ollama and FastAPI services vary it. One reader takes them all, so both dialects classify alike.
+OpenAI's and Anthropic's error bodies are both an object under ``error`` with ``type`` and ``message``; everybody else
+varies it, and ``noa.dialects.refusal`` reads them all, so both dialects classify alike.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from noa.dialects.refusal import Refusal, describe, read_refusal
 from noa.errors import (
     AIProviderError,
     ContextLengthError,
@@ -27,10 +28,6 @@ from noa.errors import (
 
 T = TypeVar("T")
 
-#: An upstream's own words are quoted up to this many characters.
-MAX_QUOTED = 500
-
-_KEYLIKE = re.compile(r"(?i)\b(?:(?:sk|pk|rk|gsk|xai|hf|key)[-_]|AIza|bearer\s+(?=\S*\d))[A-Za-z0-9*._-]{8,}")
 _TOO_LONG = re.compile(
     r"(?i)prompt is too long|exceeds? (?:the )?(?:available )?context|maximum context length|context_length_exceeded"
     r"|input length and .max_tokens. exceed|longer than the (?:model's )?(?:maximum )?context"
@@ -65,23 +62,6 @@ _STATUS_BY_TYPE = {
 }
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """An upstream's failure as it described it; everything but ``status`` may be unknown."""
-
-    status: int
-    message: str | None = None
-    type: str | None = None
-    code: str | None = None
-    param: str | None = None
-    prompt_tokens: int | None = None
-    context_window: int | None = None
-    is_json: bool = False
-
-    def named(self, names: frozenset[str]) -> bool:
-        """Whether its type or code is one of these."""
-        return self.type in names or self.code in names
-
-
 def decode_answer(decoder: msgspec.json.Decoder[T], body: bytes | str, what: str, provider: str | None) -> T:
     """Read an upstream's answer. Raises ``ProviderResponseError`` when it is no ``what`` ("chat completion")."""
     try:
@@ -99,12 +79,12 @@ def decode_error(status: int, body: bytes, *, provider: str, retry_after_s: floa
     carry ``upstream_status``, ``upstream_type``, ``upstream_code`` and ``param`` as far as they are known. A refused
     key is reported without the upstream's words, which may repeat a part of it.
     """
-    return _classify(_read_refusal(status, body), provider, retry_after_s)
+    return _classify(read_refusal(status, body), provider, retry_after_s)
 
 
 def stream_error(error: object, provider: str) -> AIProviderError:
     """The error of ours that an ``error`` object inside a stream is."""
-    refusal = _describe(502, error)
+    refusal = describe(502, error)
     for name in (refusal.code, refusal.type):
         if name is not None and (name in _STATUS_BY_TYPE or re.fullmatch("[45][0-9][0-9]", name)):
             status = _STATUS_BY_TYPE.get(name) or int(name)
@@ -124,59 +104,9 @@ def _subject(provider: str | None) -> str:
     return provider or "The provider"
 
 
-def _read_refusal(status: int, body: bytes) -> Refusal:
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = body[: 8 * MAX_QUOTED].decode(errors="replace").strip()
-        is_page = text.startswith("<")
-        return Refusal(status=status, message=None if is_page or not text else _quote(text))
-    error = document
-    if isinstance(document, list) and document:
-        error = document[0]
-    if isinstance(error, dict):
-        error = error.get("error") or error.get("detail") or error
-    return _describe(status, error)
-
-
-def _describe(status: int, error: object) -> Refusal:
-    if not isinstance(error, dict):
-        text = error if isinstance(error, str) else msgspec.json.encode(error).decode()
-        return Refusal(status=status, message=_quote(text), is_json=True)
-    message = error.get("message") or error.get("msg")
-    code = error.get("code")
-    if code is None or isinstance(code, (dict, list)):
-        code = error.get("status")
-    return Refusal(
-        status=status,
-        message=_quote(message) if isinstance(message, str) and message else None,
-        type=_word(error.get("type")),
-        code=_word(code),
-        param=_word(error.get("param")),
-        prompt_tokens=_count(error.get("n_prompt_tokens")),
-        context_window=_count(error.get("n_ctx")),
-        is_json=True,
-    )
-
-
-def _quote(text: str) -> str:
-    """An upstream's text on one line, bounded, with anything that looks like a key taken out."""
-    line = " ".join(_KEYLIKE.sub("[key]", text[: 8 * MAX_QUOTED]).split())
-    return line if len(line) <= MAX_QUOTED else line[: MAX_QUOTED - 1] + "…"
-
-
-def _word(value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
-    return _quote(str(value))[:100] or None
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _classify(refusal: Refusal, provider: str, retry_after_s: float | None) -> AIProviderError:
     details = _details(refusal)
+    retry_after_s = refusal.retry_after_s if retry_after_s is None else retry_after_s
     if _refuses_key(refusal):
         return ProviderAuthenticationError(
             f"{provider} refused the key that Noa sent it; check that the key is valid and may use this model.",

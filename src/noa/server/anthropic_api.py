@@ -1,4 +1,4 @@
-"""Anthropic's API: messages through the relay."""
+"""Anthropic's API: messages, and the counting of their tokens, through the relay."""
 
 from __future__ import annotations
 
@@ -29,4 +29,12 @@ MESSAGES: Final = Face(
     decode=anthropic.decode_request,
     encode=anthropic.encode_reply,
     encoder=_encoder,
+)
+#: Passed on where the upstream speaks Anthropic's dialect, asked of an engine that can count, and refused elsewhere.
+COUNT_TOKENS: Final = Face(
+    dialect=Dialect.ANTHROPIC,
+    path="/messages/count_tokens",
+    operation="count_tokens",
+    encode_error=anthropic.encode_error,
+    error_event=error_event,
 )

@@ -103,7 +103,7 @@ def test_cached_tokens_are_counted_exactly_once(wire: dict[str, int], usage: Usa
         ("model_context_window_exceeded", "length"),
         ("tool_use", "tool_calls"),
         ("refusal", "content_filter"),
-        ("pause_turn", None),
+        ("pause_turn", "length"),
         (None, None),
     ],
 )
@@ -335,7 +335,7 @@ def test_models_are_read_page_by_page_and_written() -> None:
     assert row.created_at is not None
     assert row.created_at.year == 2026
     assert anthropic.next_page(body) == "claude-x"
-    ours = anthropic.encode_models([("a:b", 0, "noa")])
+    ours = anthropic.encode_models([anthropic.ModelRow(id="a:b")])
     [row] = anthropic.decode_models(ours)
     assert (row.id, row.display_name) == ("a:b", "a:b")
     assert anthropic.next_page(ours) is None

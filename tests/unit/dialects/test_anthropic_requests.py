@@ -109,8 +109,8 @@ def test_a_full_request_is_read() -> None:
             Message(
                 role="tool",
                 parts=(
-                    ToolResultPart(tool_call_id="c1", text="one"),
-                    ToolResultPart(tool_call_id="c2", text="two", is_error=True),
+                    ToolResultPart(tool_call_id="c1", parts=(TextPart(text="one"),)),
+                    ToolResultPart(tool_call_id="c2", parts=(TextPart(text="two"),), is_error=True),
                 ),
             ),
             Message(role="user", parts=(TextPart(text="Go on."),)),
@@ -168,6 +168,12 @@ def test_a_wrong_request_is_refused_with_its_path(body: bytes, said: str) -> Non
             "content[0].content[0]",
         ),
         (request_with(tools=[{"type": "web_search_20250305", "name": "web_search"}]), "tools[0]"),
+        (request_with(tools=[{"name": "f", "input_schema": {}, "input_examples": [{}]}]), "tools[0].input_examples"),
+        (request_with(tools=[{"name": "f", "input_schema": {}, "defer_loading": True}]), "tools[0].defer_loading"),
+        (
+            request_with(tools=[{"name": "f", "input_schema": {}, "allowed_callers": ["code_execution_20260120"]}]),
+            "tools[0].allowed_callers",
+        ),
         (request_with(tool_choice={"type": "tool", "name": "required"}), "tool_choice.name"),
     ],
 )
@@ -191,8 +197,10 @@ def test_an_upstream_request_is_written() -> None:
                     ToolCallPart(id="d", name="f", arguments=""),
                 ),
             ),
-            Message(role="tool", parts=(ToolResultPart(tool_call_id="c", text="boom", is_error=True),)),
-            Message(role="tool", parts=(ToolResultPart(tool_call_id="d", text="fine"),)),
+            Message(
+                role="tool", parts=(ToolResultPart(tool_call_id="c", parts=(TextPart(text="boom"),), is_error=True),)
+            ),
+            Message(role="tool", parts=(ToolResultPart(tool_call_id="d", parts=(TextPart(text="fine"),)),)),
             Message(role="user", parts=(TextPart(text="Go on."),)),
         ),
         stop=("a",),
@@ -248,7 +256,7 @@ def test_an_upstream_request_is_written() -> None:
 def test_a_turn_of_results_alone_is_one_message() -> None:
     body = with_content([{"type": "tool_result", "tool_use_id": "c", "content": "x"}])
     assert anthropic.decode_request(body).request.messages == (
-        Message(role="tool", parts=(ToolResultPart(tool_call_id="c", text="x"),)),
+        Message(role="tool", parts=(ToolResultPart(tool_call_id="c", parts=(TextPart(text="x"),)),)),
     )
 
 
@@ -320,9 +328,47 @@ def test_openai_fields_that_change_nothing_are_left_behind() -> None:
     }
 
 
-def test_an_effort_has_its_own_place() -> None:
-    request = ChatRequest(messages=(HI,), extra={"reasoning_effort": "low"}, extra_dialect="openai")
-    assert write(request)["output_config"] == {"effort": "low"}
+def test_the_format_is_read_where_it_stood_in_beta_too() -> None:
+    output_format = {"type": "json_schema", "schema": {"a": 1}}
+    request = anthropic.decode_request(request_with(output_format=output_format)).request
+    assert request.json_output == JsonOutput(schema={"a": 1})
+    assert request.extra == {}
+
+
+def test_an_image_in_a_result_crosses() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}}
+    content = [{"type": "text", "text": "Seen:"}, image]
+    body = with_content([{"type": "tool_result", "tool_use_id": "c", "content": content}])
+    request = anthropic.decode_request(body).request
+    assert request.messages[0].parts == (
+        ToolResultPart(
+            tool_call_id="c", parts=(TextPart(text="Seen:"), ImagePart(data="QUJD", media_type="image/png"))
+        ),
+    )
+    assert write(request)["messages"][0]["content"][0]["content"] == content
+
+
+def test_a_high_resolution_is_what_there_is_anyway() -> None:
+    image = ImagePart(url="https://x.test/a.png", detail="high")
+    wire = write(ChatRequest(messages=(Message(role="user", parts=(image,)),)))
+    assert wire["messages"][0]["content"][0]["source"] == {"type": "url", "url": "https://x.test/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "thinking", "effort"),
+    [
+        ({"reasoning_effort": "none"}, {"type": "disabled"}, None),
+        ({"reasoning_effort": "minimal"}, {"type": "adaptive"}, "low"),
+        ({"reasoning_effort": "max"}, {"type": "adaptive"}, "max"),
+        ({"reasoning_effort": "low", "thinking": {"type": "enabled", "budget_tokens": 2048}}, None, "low"),
+    ],
+)
+def test_an_effort_asks_for_thinking(
+    extra: dict[str, Any], thinking: dict[str, Any] | None, effort: str | None
+) -> None:
+    wire = write(ChatRequest(messages=(HI,), extra=extra, extra_dialect="openai"))
+    assert wire["thinking"] == (thinking or extra["thinking"])
+    assert wire.get("output_config") == (effort and {"effort": effort})
 
 
 def test_tokens_are_counted_for_the_prompt_alone() -> None:

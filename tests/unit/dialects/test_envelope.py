@@ -38,6 +38,26 @@ def test_the_envelope_is_read_wherever_it_stands(body: bytes, expected: Peek) ->
 
 
 @pytest.mark.parametrize(
+    ("choice", "forces"),
+    [
+        (None, False),
+        ("auto", False),
+        ("none", False),
+        ("required", True),
+        ({"type": "function", "function": {"name": "f"}}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, False),
+        ({"type": "auto"}, False),
+        ({"type": "none"}, False),
+        ({"type": "any"}, True),
+        ({"type": "tool", "name": "f"}, True),
+    ],
+)
+def test_a_demand_for_a_tool_is_seen_in_either_dialect(choice: object, forces: bool) -> None:
+    assert peek(msgspec.json.encode({"tool_choice": choice})).forces_tool is forces
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         (b"", "empty"),

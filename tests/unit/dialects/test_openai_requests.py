@@ -106,7 +106,10 @@ def test_a_full_request_is_read() -> None:
             ),
             Message(
                 role="tool",
-                parts=(ToolResultPart(tool_call_id="c1", text="one"), ToolResultPart(tool_call_id="c2", text="two")),
+                parts=(
+                    ToolResultPart(tool_call_id="c1", parts=(TextPart(text="one"),)),
+                    ToolResultPart(tool_call_id="c2", parts=(TextPart(text="two"),)),
+                ),
             ),
         ),
         max_tokens=9,
@@ -165,7 +168,7 @@ def test_a_wrong_request_is_refused_with_its_path(body: bytes, said: str) -> Non
         (with_content("x", role="assistant", audio={"id": "a"}), "messages[0].audio"),
         (with_content("x", role="assistant", function_call={"name": "f"}), "messages[0].function_call"),
         (request_with(tools=[{"type": "custom", "custom": {"name": "f"}}]), "tools[0]"),
-        (request_with(tool_choice={"type": "allowed_tools"}), "tool_choice"),
+        (request_with(tool_choice={"type": "custom", "custom": {"name": "f"}}), "tool_choice"),
         (request_with(tool_choice={"type": "function", "function": {"name": "auto"}}), "tool_choice.function.name"),
     ],
 )
@@ -199,8 +202,8 @@ def test_an_upstream_request_is_written() -> None:
             Message(
                 role="tool",
                 parts=(
-                    ToolResultPart(tool_call_id="c", text="boom", is_error=True),
-                    ToolResultPart(tool_call_id="d", text="fine"),
+                    ToolResultPart(tool_call_id="c", parts=(TextPart(text="boom"),), is_error=True),
+                    ToolResultPart(tool_call_id="d", parts=(TextPart(text="fine"),)),
                 ),
             ),
         ),
@@ -267,7 +270,7 @@ def test_several_choices_are_refused_before_they_are_paid_for() -> None:
         Message(role="user", parts=(ImagePart(data="QUJD"),)),
         Message(role="user", parts=(ToolCallPart(id="c", name="f", arguments=""),)),
         Message(role="tool", parts=(TextPart(text="x"),)),
-        Message(role="system", parts=(ToolResultPart(tool_call_id="c", text="x"),)),
+        Message(role="system", parts=(ToolResultPart(tool_call_id="c", parts=(TextPart(text="x"),)),)),
     ],
 )
 def test_messages_that_cannot_be_said_are_refused(message: Message) -> None:
@@ -287,10 +290,80 @@ def test_anthropic_fields_are_translated_or_refused() -> None:
         container=None,
     ) == {"model": "m", "messages": [], "top_k": 4, "reasoning_effort": "low"}
     refusals: tuple[dict[str, Any], ...] = (
-        {"thinking": {"type": "enabled", "budget_tokens": 9}},
+        {"thinking": {"type": "between_tools"}},
+        {"thinking": 3},
+        {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
         {"mcp_servers": [{}]},
         {"output_config": {"task_budget": 3}},
     )
     for refused in refusals:
         with pytest.raises(UnsupportedError, match="has no counterpart"):
             crossing(**refused)
+    with pytest.raises(UnsupportedError, match="budget_tokens must be a whole number"):
+        crossing(thinking={"type": "enabled"})
+
+
+@pytest.mark.parametrize(
+    ("budget", "effort"), [(1, "low"), (2_048, "low"), (2_049, "medium"), (8_192, "medium"), (31_999, "high")]
+)
+def test_a_budget_for_thinking_is_an_effort(budget: int, effort: str) -> None:
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    for extra, expected in (
+        ({"thinking": thinking}, effort),
+        ({"thinking": thinking, "output_config": {"effort": "max"}}, "max"),
+        ({"output_config": {"effort": "max"}, "thinking": thinking}, "max"),
+    ):
+        wire = write(ChatRequest(messages=(), extra=extra, extra_dialect="anthropic"))
+        assert wire["reasoning_effort"] == expected
+
+
+def test_llama_cpp_takes_the_budget_itself() -> None:
+    def crossing(thinking: dict[str, Any]) -> dict[str, Any]:
+        request = ChatRequest(messages=(), extra={"thinking": thinking}, extra_dialect="anthropic")
+        wire = write(request, is_llama_cpp=True)
+        del wire["model"], wire["messages"]
+        return wire
+
+    assert crossing({"type": "adaptive"}) == {}
+    assert crossing({"type": "disabled"}) == {"chat_template_kwargs": {"enable_thinking": False}}
+    assert crossing({"type": "enabled", "budget_tokens": 9}) == {
+        "chat_template_kwargs": {"enable_thinking": True},
+        "thinking_budget_tokens": 9,
+    }
+
+
+def test_to_keep_all_thinking_changes_nothing() -> None:
+    edits = [{"type": "clear_thinking_20251015", "keep": "all"}]
+    request = ChatRequest(messages=(), extra={"context_management": {"edits": edits}}, extra_dialect="anthropic")
+    assert write(request) == {"model": "m", "messages": []}
+
+
+def test_a_choice_among_some_tools_leaves_the_others_out() -> None:
+    def tool(name: str) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name}}
+
+    allowed = {"mode": "required", "tools": [tool("b"), tool("c")]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    request = read(request_with(tools=[tool("a"), tool("b"), tool("c")], tool_choice=choice))
+    assert (request.tool_choice, [each.name for each in request.tools]) == ("required", ["b", "c"])
+
+
+def test_signed_reasoning_comes_back_as_it_went() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "sig"},
+        {"type": "redacted_thinking", "data": "xyz"},
+    ]
+    body = with_content("Yes", role="assistant", reasoning_content="hm", thinking_blocks=blocks)
+    assert read(body).messages[0].parts == (
+        ThinkingPart(text="hm", signature="sig"),
+        ThinkingPart(text="", redacted="xyz"),
+        TextPart(text="Yes"),
+    )
+
+
+def test_an_image_in_a_result_crosses_where_the_service_takes_it() -> None:
+    content = [{"type": "text", "text": "Seen:"}, {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]
+    request = read(with_content(content, role="tool", tool_call_id="c"))
+    assert write(request, is_llama_cpp=True)["messages"][0]["content"] == content
+    with pytest.raises(UnsupportedError, match="no images in the results of tools"):
+        write(request)

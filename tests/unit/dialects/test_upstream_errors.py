@@ -161,8 +161,42 @@ def test_junk_becomes_a_sentence_of_bounded_length(status: int, body: bytes) -> 
         b'{"object": "error", "message": "why"}',
         b'[{"error": {"message": "why", "code": 400, "status": "INVALID_ARGUMENT"}}]',
         b'{"type": "error", "error": {"type": "invalid_request_error", "message": "why"}}',
+        b'{"message": "why", "type": "invalid_request_error", "param": "validation_error", "code": "wrong_api_format"}',
+        b'{"error": "Bad Request", "message": "why", "statusCode": 400}',
+        b'{"success": false, "errors": [{"code": 7, "message": "why"}]}',
+        b'{"status": 400, "title": "Bad Request", "detail": "why"}',
+        b'{"error": {"error": {"message": "why"}}}',
         b"why",
     ],
 )
 def test_every_shape_of_error_is_read(body: bytes) -> None:
     assert decode(400, body).message == "acme refused the request: why"
+
+
+WRONG_FIELD = [{"type": "extra_forbidden", "loc": ["body", "user"], "msg": "No", "input": True}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Mistral, and FastAPI as vLLM has it.
+        {"object": "error", "message": {"detail": WRONG_FIELD}, "type": "invalid_request_error", "param": None},
+        {"detail": WRONG_FIELD},
+    ],
+)
+def test_a_list_of_what_is_wrong_names_the_field(body: dict[str, Any]) -> None:
+    raised = decode(422, msgspec.json.encode(body))
+    assert raised.message == "acme refused the request: body.user: No"
+    assert raised.details.get("upstream_type") in (None, "invalid_request_error")
+
+
+def test_the_words_of_the_service_behind_an_aggregator_are_told() -> None:
+    raised = decode(400, error(message="Provider returned error", code=400, metadata={"raw": "too odd"}))
+    assert raised.message == "acme refused the request: Provider returned error: too odd"
+
+
+def test_a_wait_that_stands_in_the_body_counts_unless_a_header_says_another() -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+    body = msgspec.json.encode([{"error": {"code": 429, "message": "quota", "details": [{"@type": "x"}, info]}}])
+    assert decode(429, body).retry_after_s == 34.5
+    assert decode(429, body, retry_after_s=7).retry_after_s == 7

@@ -5,7 +5,7 @@ answer (``cache_control``) have no canonical form and stay behind when a request
 """
 
 from noa.dialects.anthropic.errors import encode_error
-from noa.dialects.anthropic.models import ModelRow, decode_models, encode_models, next_page
+from noa.dialects.anthropic.models import ModelRow, decode_models, encode_model, encode_models, next_page, page_of
 from noa.dialects.anthropic.reply import decode_reply, encode_reply
 from noa.dialects.anthropic.request import decode_request
 from noa.dialects.anthropic.stream import StreamDecoder, StreamEncoder
@@ -27,8 +27,10 @@ __all__ = [
     "encode_count",
     "encode_count_request",
     "encode_error",
+    "encode_model",
     "encode_models",
     "encode_reply",
     "encode_request",
     "next_page",
+    "page_of",
 ]

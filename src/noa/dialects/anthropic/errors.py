@@ -33,8 +33,8 @@ _TYPES: dict[type[AIProviderError], str] = {
 _TOO_LONG = "prompt is too long"
 
 
-def encode_error(error: AIProviderError) -> tuple[int, bytes]:
-    """The status and the body ``{"type": "error", "error": {type, message}}``."""
+def encode_error(error: AIProviderError, *, request_id: str | None = None) -> tuple[int, bytes]:
+    """The status and the body ``{"type": "error", "error": {type, message}, request_id}``."""
     status = error.inference_status or error.status
     kind = next((_TYPES[cls] for cls in type(error).__mro__ if cls in _TYPES), None)
     if kind is None:
@@ -42,4 +42,7 @@ def encode_error(error: AIProviderError) -> tuple[int, bytes]:
     message = error.message
     if isinstance(error, ContextLengthError) and _TOO_LONG not in message:
         message = f"{_TOO_LONG}: {message}"
-    return status, msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
+    body: dict[str, object] = {"type": "error", "error": {"type": kind, "message": message}}
+    if request_id is not None:
+        body["request_id"] = request_id
+    return status, msgspec.json.encode(body)

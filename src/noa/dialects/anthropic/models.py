@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
 from noa.dialects.upstream import decode_answer
+from noa.errors import ValidationError
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,16 +41,43 @@ def next_page(body: bytes) -> str | None:
     return page.last_id if page.has_more else None
 
 
-def encode_models(entries: Iterable[tuple[str, int, str]]) -> bytes:
-    """Write the whole list: ``(id, created, owned_by)`` of each model, ``created`` in Unix seconds."""
-    rows = [
-        {
-            "type": "model",
-            "id": model_id,
-            "display_name": model_id,
-            "created_at": datetime.fromtimestamp(created, UTC),
-        }
-        for model_id, created, _ in entries
-    ]
-    ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {"first_id": None, "last_id": None}
-    return msgspec.json.encode({"data": rows, "has_more": False, **ends})
+def encode_models(rows: Sequence[ModelRow], *, has_more: bool = False) -> bytes:
+    """Write a page of the list. A model without a known day of release has the epoch for it, as the dialect says."""
+    ends = {"first_id": rows[0].id, "last_id": rows[-1].id} if rows else {"first_id": None, "last_id": None}
+    return msgspec.json.encode({"data": [_wire(row) for row in rows], "has_more": has_more, **ends})
+
+
+def encode_model(row: ModelRow) -> bytes:
+    """Write one model."""
+    return msgspec.json.encode(_wire(row))
+
+
+def page_of(rows: Sequence[ModelRow], query: Mapping[str, str]) -> tuple[Sequence[ModelRow], bool]:
+    """The rows that a query asks for (``limit``, and ``after_id`` or ``before_id``), and whether there are more.
+
+    Without a limit there is one page, for these are the models of one house. Raises ``ValidationError`` for a limit
+    that is none; an id that is not listed (any more) is the beginning, or the end, of the list.
+    """
+    ids = [row.id for row in rows]
+    after, before, limit = query.get("after_id"), query.get("before_id"), len(rows)
+    if "limit" in query:
+        if not query["limit"].isdecimal() or int(query["limit"]) < 1:
+            raise ValidationError("limit must be a whole number, 1 or more.", details={"param": "limit"})
+        limit = int(query["limit"])
+    if before is not None:
+        earlier = rows[: ids.index(before)] if before in ids else rows
+        return earlier[-limit:], len(earlier) > limit
+    later = rows[ids.index(after) + 1 :] if after in ids else rows
+    return later[:limit], len(later) > limit
+
+
+def _wire(row: ModelRow) -> dict[str, object]:
+    return {
+        "type": "model",
+        "id": row.id,
+        "display_name": row.display_name or row.id,
+        "created_at": row.created_at or datetime.fromtimestamp(0, UTC),
+        "lifecycle": "active",
+        "max_input_tokens": row.max_input_tokens,
+        "max_tokens": row.max_tokens,
+    }

@@ -28,6 +28,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
+    # The turn is not over: what came is as incomplete as an answer that ran out of tokens.
+    "pause_turn": "length",
 }
 _STOP_REASONS: dict[FinishReason, str] = {
     "stop": "end_turn",
@@ -125,9 +127,9 @@ def decode_stop_reason(reason: str | None) -> FinishReason | None:
     return _FINISH_REASONS.get(reason) if reason else None
 
 
-def encode_stop_reason(reason: FinishReason | None) -> str | None:
-    """The dialect's reason."""
-    return None if reason is None else _STOP_REASONS[reason]
+def encode_stop_reason(reason: FinishReason | None) -> str:
+    """The dialect's reason; an ending of which no reason is known is that of a turn."""
+    return _STOP_REASONS[reason or "stop"]
 
 
 def decode_usage(usage: WireUsage) -> Usage:
@@ -173,7 +175,7 @@ def _part(block: WireBlock) -> AnyPart:
         case "text":
             return TextPart(text=block.text)
         case "thinking":
-            return ThinkingPart(text=block.thinking, signature=block.signature)
+            return ThinkingPart(text=block.thinking, signature=block.signature or None)
         case "redacted_thinking":
             return ThinkingPart(text="", redacted=block.data or "")
         case "tool_use":

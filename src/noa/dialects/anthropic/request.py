@@ -24,10 +24,14 @@ from noa.errors import ValidationError
 
 _CANONICAL = frozenset({
     "model", "messages", "system", "max_tokens", "temperature", "top_p", "stop_sequences", "tools", "tool_choice",
-    "stream", "output_config",
+    "stream", "output_config", "output_format",
 })  # fmt: skip
 #: Members of blocks that a model does not read.
 _BOOKKEEPING = frozenset({"type", "cache_control", "id"})
+#: Members of tools that are read, or say only how the input is cached or streamed.
+_TOOL_FIELDS = frozenset({
+    "type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming",
+})  # fmt: skip
 _MODES: dict[str, Literal["auto", "none", "required"]] = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -42,6 +46,9 @@ def decode_request(body: bytes) -> DecodedRequest:
     extra = {name: value for name, value in root.mapping().items() if name not in _CANONICAL}
     output_config = dict(root.member("output_config").optional_mapping() or {})
     output_format = Field(output_config.pop("format", None), "output_config.format")
+    if not output_format.given:
+        # Where the format stood while it was in beta.
+        output_format = root.member("output_format")
     if output_config:
         extra["output_config"] = output_config
     tool_choice, parallel = _tool_choice(root.member("tool_choice"))
@@ -98,7 +105,7 @@ def _split(field: Field) -> list[Message]:
 
 
 def _texts(field: Field) -> tuple[AnyPart, ...]:
-    return _blocks(field, {"text": _text})
+    return _blocks(field, _TEXT_BLOCKS)
 
 
 def _blocks(field: Field, readers: dict[str, Any]) -> tuple[AnyPart, ...]:
@@ -135,7 +142,9 @@ def _image(field: Field) -> ImagePart:
 
 
 def _thinking(field: Field) -> ThinkingPart:
-    return ThinkingPart(text=field.member("thinking").text(), signature=field.member("signature").optional_text())
+    """An empty signature is what reasoning gets that nobody signed."""
+    signature = field.member("signature").optional_text()
+    return ThinkingPart(text=field.member("thinking").text(), signature=signature or None)
 
 
 def _redacted(field: Field) -> ThinkingPart:
@@ -151,14 +160,16 @@ def _tool_use(field: Field) -> ToolCallPart:
 def _tool_result(field: Field) -> ToolResultPart:
     field.refuse_others({"type", "cache_control", "tool_use_id", "content", "is_error"})
     content = field.member("content")
-    parts = _texts(content) if content.given else ()
+    parts = _blocks(content, _RESULT_BLOCKS) if content.given else ()
     return ToolResultPart(
         tool_call_id=field.member("tool_use_id").text(),
-        text="".join(part.text for part in parts if isinstance(part, TextPart)),
+        parts=tuple(part for part in parts if isinstance(part, TextPart | ImagePart)),
         is_error=bool(field.member("is_error").optional_boolean()),
     )
 
 
+_TEXT_BLOCKS = {"text": _text}
+_RESULT_BLOCKS = {"text": _text, "image": _image}
 _USER_BLOCKS = {"text": _text, "image": _image, "tool_result": _tool_result}
 _ASSISTANT_BLOCKS = {
     "text": _text,
@@ -180,6 +191,11 @@ def _tool(field: Field) -> Tool:
     kind = field.member("type").optional_text() or "custom"
     if kind != "custom":
         raise field.untranslatable(f"a tool of type {kind!r}")
+    if field.member("allowed_callers").value not in (None, ["direct"]):
+        raise field.member("allowed_callers").untranslatable()
+    if field.member("defer_loading").optional_boolean():
+        raise field.member("defer_loading").untranslatable()
+    field.refuse_others(_TOOL_FIELDS | {"allowed_callers", "defer_loading"})
     return Tool(
         name=field.member("name").text(),
         description=field.member("description").optional_text(),

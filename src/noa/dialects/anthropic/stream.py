@@ -72,6 +72,7 @@ class StreamDecoder:
     def __init__(self, provider: str, *, created: int = 0) -> None:
         self._provider = provider
         self._created = created
+        self._started = False
         self._stopped = False
         self._reason_seen = False
         self._usage = WireUsage()
@@ -80,8 +81,8 @@ class StreamDecoder:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer is complete: a reason for ending, or ``message_stop``, was seen."""
-        return self._stopped or self._reason_seen
+        """Whether the answer is complete: it began, and ``message_stop`` was seen."""
+        return self._stopped and self._started
 
     def feed(self, event: sse.SseEvent) -> list[ChatEvent]:
         """Read one event. Raises what an ``error`` event stands for, ``ProviderResponseError`` for nonsense."""
@@ -111,8 +112,11 @@ class StreamDecoder:
             raise truncated(self._provider)
 
     def _start(self, message: _Start) -> list[ChatEvent]:
-        started = ReplyStarted(id=message.id, model=message.model, created=self._created)
-        return [started, *self._count(message.usage)]
+        counted = self._count(message.usage)
+        if self._started:
+            return counted
+        self._started = True
+        return [ReplyStarted(id=message.id, model=message.model, created=self._created), *counted]
 
     def _count(self, usage: WireUsage | None) -> list[ChatEvent]:
         """Counts are cumulative, and a later event repeats only some of them."""
@@ -152,7 +156,7 @@ class StreamDecoder:
             case "thinking_delta":
                 return [ThinkingDelta(text=delta.thinking)]
             case "signature_delta":
-                return [ThinkingDelta(signature=delta.signature)]
+                return [ThinkingDelta(signature=delta.signature)] if delta.signature else []
             case "input_json_delta" if index in self._calls:
                 if not delta.partial_json:
                     return []

@@ -18,25 +18,11 @@ from noa.chat import (
     ToolCallPart,
     ToolResultPart,
 )
+from noa.dialects.anthropic.foreign_fields import no_counterpart, translate_extra
 from noa.errors import UnsupportedError, ValidationError
 
 #: What the dialect demands and callers of others leave out.
 DEFAULT_MAX_TOKENS = 4096
-
-#: OpenAI's fields without an effect on the answer: where it is accounted, stored, cached, traced.
-_ACCOUNTING = frozenset({
-    "metadata", "service_tier", "store", "stream_options", "user", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention",
-})  # fmt: skip
-#: OpenAI's fields with the values that ask for what Anthropic does anyway.
-_NEUTRAL: dict[str, tuple[object, ...]] = {
-    "n": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logprobs": (False,),
-    "logit_bias": ({},),
-    "modalities": (["text"],),
-}
 
 
 def encode_request(request: ChatRequest, model: str, *, stream: bool) -> bytes:
@@ -69,7 +55,7 @@ def encode_conversation(request: ChatRequest, model: str) -> dict[str, Any]:
 
 def _settings(request: ChatRequest, stream: bool) -> dict[str, Any]:
     if request.seed is not None:
-        raise _no_counterpart("seed")
+        raise no_counterpart("seed")
     settings: dict[str, Any] = {
         "max_tokens": DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens,
         "temperature": request.temperature,
@@ -78,7 +64,7 @@ def _settings(request: ChatRequest, stream: bool) -> dict[str, Any]:
         "stream": True if stream else None,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    extra = _foreign(request.extra) if request.extra_dialect == "openai" else dict(request.extra)
+    extra = translate_extra(request.extra) if request.extra_dialect == "openai" else dict(request.extra)
     output_config = dict(extra.pop("output_config", None) or {})
     if request.json_output is not None:
         output_config["format"] = _output_format(request.json_output)
@@ -97,7 +83,8 @@ def _messages(messages: list[Message]) -> list[dict[str, Any]]:
     for message in messages:
         if message.name is not None and message.role != "tool":
             raise UnsupportedError(
-                "Anthropic's dialect, which this model's provider speaks, has no names of speakers; leave name out."
+                "Anthropic's dialect, which this model's provider speaks, has no names of speakers; leave name out.",
+                details={"param": "messages"},
             )
         content = _content(message)
         if not content and message.role == "assistant":
@@ -155,7 +142,7 @@ def encode_block(part: AnyPart) -> dict[str, Any] | None:
         case ToolCallPart():
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": encode_arguments(part)}
         case ToolResultPart():
-            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": part.tool_call_id, "content": part.text}
+            result = {"type": "tool_result", "tool_use_id": part.tool_call_id, "content": _result(part)}
             return {**result, "is_error": True} if part.is_error else result
         case ThinkingPart():
             if part.redacted is not None:
@@ -181,9 +168,22 @@ def _text(part: TextPart) -> dict[str, Any]:
     return {"type": "text", "text": part.text}
 
 
+def _result(result: ToolResultPart) -> str | list[dict[str, Any]]:
+    parts = [part for part in result.parts if not isinstance(part, TextPart) or part.text]
+    if not parts:
+        return ""
+    if len(parts) == 1 and isinstance(parts[0], TextPart):
+        return parts[0].text
+    return [
+        _text(part) if isinstance(part, TextPart) else {"type": "image", "source": _image_source(part)}
+        for part in parts
+    ]
+
+
 def _image_source(part: ImagePart) -> dict[str, Any]:
-    if part.detail is not None:
-        raise _no_counterpart("An image's detail")
+    """A high resolution is what the dialect always gives; a lower one it cannot be asked for."""
+    if part.detail not in (None, "auto", "high"):
+        raise no_counterpart("An image's detail")
     if part.url is not None:
         return {"type": "url", "url": part.url}
     if part.data is None or part.media_type is None:
@@ -215,28 +215,8 @@ def _output_format(output: JsonOutput) -> dict[str, Any]:
     """``output_config.format``; the name of the schema is a label only, and the schema is always binding here."""
     if output.schema is None:
         raise UnsupportedError(
-            "Anthropic's dialect, which this model's provider speaks, gives JSON by a schema only; ask for json_schema."
+            "Anthropic's dialect, which this model's provider speaks, gives JSON by a schema only; "
+            "ask for json_schema.",
+            details={"param": "response_format"},
         )
     return {"type": "json_schema", "schema": output.schema}
-
-
-def _foreign(extra: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's own fields in this dialect, as far as they have a counterpart here."""
-    translated: dict[str, Any] = {}
-    for name, value in extra.items():
-        if value is None or name in _ACCOUNTING or value in _NEUTRAL.get(name, ()):
-            continue
-        if name == "reasoning_effort" and value in ("low", "medium", "high", "xhigh"):
-            translated["output_config"] = {"effort": value}
-        elif name == "top_k":
-            translated["top_k"] = value
-        else:
-            raise _no_counterpart(name)
-    return translated
-
-
-def _no_counterpart(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{name} has no counterpart in Anthropic's dialect, which this model's provider speaks; leave it out.",
-        details={"param": name},
-    )

@@ -13,7 +13,7 @@ from noa.dialects.openai.embeddings import (
     encode_embedding_request,
 )
 from noa.dialects.openai.errors import encode_error
-from noa.dialects.openai.models import ModelRow, decode_models, encode_models
+from noa.dialects.openai.models import ModelRow, decode_models, encode_model, encode_models
 from noa.dialects.openai.reply import decode_reply, encode_reply
 from noa.dialects.openai.request import decode_request
 from noa.dialects.openai.stream import StreamDecoder, StreamEncoder
@@ -35,6 +35,7 @@ __all__ = [
     "encode_embedding_reply",
     "encode_embedding_request",
     "encode_error",
+    "encode_model",
     "encode_models",
     "encode_reply",
     "encode_request",

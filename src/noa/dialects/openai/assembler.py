@@ -55,10 +55,13 @@ class StreamAssembler:
         self._body.update(
             {name: value for name, value in chunk.items() if name not in _STREAM_ONLY and value is not None}
         )
-        for wire in chunk.get("choices") or ():
+        choices = chunk.get("choices") or []
+        if not isinstance(choices, list):
+            raise self._nonsense("choices that are no list")
+        for wire in choices:
             if not isinstance(wire, dict):
                 raise self._nonsense("a choice that is no object")
-            index = wire.get("index", 0)
+            index = wire.get("index") or 0
             if not isinstance(index, int):
                 raise self._nonsense("a choice without a number")
             self._choices.setdefault(index, _Choice()).add(wire)
@@ -133,7 +136,8 @@ class _Growing:
             elif isinstance(value, dict):
                 self._objects.setdefault(name, _Growing()).add(value)
             elif isinstance(value, list):
-                self._values.setdefault(name, []).extend(value)
+                before = self._values.get(name)
+                self._values[name] = [*before, *value] if isinstance(before, list) else value
             elif value != "":
                 self._values[name] = value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
 from typing import Any
 
@@ -116,7 +115,7 @@ def _vector(embedding: list[float] | str, provider: str | None) -> tuple[float, 
     try:
         raw = base64.b64decode(embedding, validate=True)
         return struct.unpack(f"<{len(raw) // 4}f", raw)
-    except (binascii.Error, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise ProviderResponseError(
             f"{provider or 'The provider'} answered with an embedding that is neither numbers nor base64 of them.",
             provider=provider,

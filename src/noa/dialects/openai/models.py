@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
+from noa.dialects.openai.declarations import Declared, read_declarations
 from noa.dialects.upstream import decode_answer
+from noa.errors import ProviderResponseError
+from noa.models import ModelCapability
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as a service lists it. ``context`` is its window and ``max_tokens`` its longest answer, in tokens."""
+    """A model as a service lists it. ``context`` is its window and ``max_tokens`` its longest answer, in tokens.
+
+    ``declared`` is what the service says that it can do (true) and cannot (false).
+    """
 
     id: str
     name: str | None = None
@@ -18,67 +25,98 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     owned_by: str | None = None
     context: int | None = None
     max_tokens: int | None = None
+    declared: Mapping[ModelCapability, bool] = {}
 
 
-class _Meta(msgspec.Struct):
-    """llama.cpp: the context the server runs the model with, and the one it was trained for."""
+class _Wire(Declared):
+    """A row with the fields that services add; an odd one must not cost the whole list, so few have a type here.
 
-    n_ctx: int | None = None
-    n_ctx_train: int | None = None
+    The context is in a field of its own with vLLM, OpenRouter, Groq, Mistral, GitHub and llama.cpp each; the latter
+    also says the one that the model was trained for.
+    """
 
-
-class _Wire(msgspec.Struct):
-    """A row with the fields that services add: vLLM, OpenRouter, Groq, Mistral and llama.cpp each say the context."""
-
-    id: str
+    id: str | None = None
     name: str | None = None
-    created: int | float | None = None
-    owned_by: str | None = None
-    max_model_len: int | None = None
-    context_length: int | None = None
-    context_window: int | None = None
-    max_context_length: int | None = None
-    max_completion_tokens: int | None = None
-    meta: _Meta | None = None
+    created: Any = None
+    owned_by: Any = None
+    max_model_len: Any = None
+    context_length: Any = None
+    context_window: Any = None
+    max_context_length: Any = None
+    max_completion_tokens: Any = None
+    meta: Any = None
+    limits: Any = None
+    top_provider: Any = None
 
 
 class _List(msgspec.Struct):
-    data: list[_Wire]
+    """``data`` is OpenAI's, ``models`` Cohere's; Ollama's ``data`` is null when it has no model."""
+
+    data: list[_Wire] | msgspec.UnsetType | None = msgspec.UNSET
+    models: list[_Wire] | msgspec.UnsetType = msgspec.UNSET
 
 
 _list = msgspec.json.Decoder(_List | list[_Wire])
 
 
 def decode_models(body: bytes, *, provider: str | None = None) -> list[ModelRow]:
-    """Read a list of models, bare or under ``data``. Raises ``ProviderResponseError`` for anything else."""
+    """Read a list of models: bare, or under ``data`` or ``models``. Raises ``ProviderResponseError`` for others."""
     answer = decode_answer(_list, body, "list of models", provider)
-    return [_row(wire) for wire in (answer.data if isinstance(answer, _List) else answer)]
+    wires = answer
+    if isinstance(answer, _List):
+        wires = answer.models if answer.data is msgspec.UNSET else answer.data or []
+    if not isinstance(wires, list) or not all(wire.id or wire.name for wire in wires):
+        raise ProviderResponseError(
+            f"{provider or 'The provider'} answered with something that is no list of models.", provider=provider
+        )
+    return [_row(wire) for wire in wires]
 
 
 def encode_models(entries: Iterable[tuple[str, int, str]]) -> bytes:
     """Write the list: ``(id, created, owned_by)`` of each model, ``created`` in Unix seconds."""
-    rows = [
-        {"id": model_id, "object": "model", "created": created, "owned_by": owned_by}
-        for model_id, created, owned_by in entries
-    ]
-    return msgspec.json.encode({"object": "list", "data": rows})
+    return msgspec.json.encode({"object": "list", "data": [_written(entry) for entry in entries]})
+
+
+def encode_model(entry: tuple[str, int, str]) -> bytes:
+    """Write one model."""
+    return msgspec.json.encode(_written(entry))
+
+
+def _written(entry: tuple[str, int, str]) -> dict[str, object]:
+    model_id, created, owned_by = entry
+    return {"id": model_id, "object": "model", "created": created, "owned_by": owned_by}
 
 
 def _row(wire: _Wire) -> ModelRow:
-    meta = wire.meta or _Meta()
-    said = (
+    meta, limits, top = _fields(wire.meta), _fields(wire.limits), _fields(wire.top_provider)
+    context = (
         wire.max_model_len,
         wire.context_length,
         wire.context_window,
         wire.max_context_length,
-        meta.n_ctx,
-        meta.n_ctx_train,
+        limits.get("max_input_tokens"),
+        meta.get("n_ctx"),
+        meta.get("n_ctx_train"),
     )
+    longest = (wire.max_completion_tokens, limits.get("max_output_tokens"), top.get("max_completion_tokens"))
     return ModelRow(
-        id=wire.id,
+        id=wire.id or wire.name or "",
         name=wire.name,
-        created=None if wire.created is None else int(wire.created),
-        owned_by=wire.owned_by,
-        context=next((tokens for tokens in said if tokens), None),
-        max_tokens=wire.max_completion_tokens,
+        created=int(wire.created) if isinstance(wire.created, int | float) else None,
+        owned_by=wire.owned_by if isinstance(wire.owned_by, str) else None,
+        context=_first_count(context),
+        max_tokens=_first_count(longest),
+        declared=read_declarations(wire),
     )
+
+
+def _fields(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _first_count(values: Iterable[object]) -> int | None:
+    """The first of these that is a number of tokens."""
+    for value in values:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None

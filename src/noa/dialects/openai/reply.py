@@ -33,6 +33,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "content_filter": "content_filter",
 }
+#: What is said of an ending whose reason has no name here: clients take ``null`` for an answer that still goes on.
+UNKNOWN_END: FinishReason = "stop"
 
 
 class PromptDetails(msgspec.Struct):
@@ -80,10 +82,20 @@ class WireCall(msgspec.Struct):
     function: WireFunction | None = None
 
 
+class WireThinking(msgspec.Struct):
+    """A block of reasoning with what proves it, of the ``thinking_blocks`` that LiteLLM has made known."""
+
+    type: str = ""
+    thinking: str = ""
+    signature: str | None = None
+    data: str | None = None
+
+
 class _Message(msgspec.Struct):
     content: str | list[dict[str, Any]] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking_blocks: list[WireThinking] | None = None
     refusal: str | None = None
     tool_calls: list[WireCall] | None = None
 
@@ -123,20 +135,23 @@ def decode_reply(body: bytes, *, provider: str | None = None) -> ChatReply:
         model=completion.model or "",
         created=int(completion.created or 0),
         parts=tuple(_parts(choice.message, provider)),
-        finish_reason="content_filter" if choice.message.refusal else decode_finish_reason(choice.finish_reason),
+        finish_reason=decode_finish_reason(
+            choice.finish_reason, refused=bool(choice.message.refusal), called=bool(choice.message.tool_calls)
+        ),
         usage=decode_usage(completion.usage),
     )
 
 
 def encode_reply(reply: ChatReply) -> bytes:
-    """Write a chat completion. Signatures and hidden reasoning have no place in it and stay behind."""
-    texts, thinking, calls = [], [], []
+    """Write a chat completion. Reasoning that is signed or hidden stands in ``thinking_blocks`` besides its text."""
+    texts, thinking, blocks, calls = [], [], [], []
     for part in reply.parts:
         match part:
             case TextPart():
                 texts.append(part.text)
             case ThinkingPart():
                 thinking.append(part.text)
+                blocks.append(encode_thinking(part))
             case ToolCallPart():
                 calls.append(encode_tool_call(part))
             case ImagePart() | ToolResultPart():
@@ -145,9 +160,11 @@ def encode_reply(reply: ChatReply) -> bytes:
     message["refusal"] = None
     if any(thinking):
         message["reasoning_content"] = "".join(thinking)
+    if any(is_proven(part) for part in reply.parts):
+        message["thinking_blocks"] = blocks
     if calls:
         message["tool_calls"] = calls
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason or UNKNOWN_END}
     body: dict[str, Any] = {
         "id": reply.id,
         "object": "chat.completion",
@@ -160,9 +177,28 @@ def encode_reply(reply: ChatReply) -> bytes:
     return msgspec.json.encode(body)
 
 
-def decode_finish_reason(reason: str | None) -> FinishReason | None:
-    """The canonical reason; ``None`` for one that is not known."""
-    return _FINISH_REASONS.get(reason) if reason else None
+def decode_finish_reason(reason: str | None, *, refused: bool = False, called: bool = False) -> FinishReason | None:
+    """The canonical reason; ``None`` for one that is not known.
+
+    A refusal (``refused``) is a content filter's end. An answer that called tools (``called``) ends for that, although
+    OpenAI says ``stop`` where the call was demanded.
+    """
+    if refused:
+        return "content_filter"
+    known = _FINISH_REASONS.get(reason) if reason else None
+    return "tool_calls" if called and known == "stop" else known
+
+
+def is_proven(part: AnyPart) -> bool:
+    """Whether it is reasoning that must travel back unchanged."""
+    return isinstance(part, ThinkingPart) and (part.signature is not None or part.redacted is not None)
+
+
+def encode_thinking(part: ThinkingPart) -> dict[str, Any]:
+    """Reasoning as one of ``thinking_blocks``."""
+    if part.redacted is not None:
+        return {"type": "redacted_thinking", "data": part.redacted}
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
 def decode_usage(usage: WireUsage | None) -> Usage | None:
@@ -200,9 +236,9 @@ def encode_usage(usage: Usage) -> dict[str, Any]:
 
 
 def _parts(message: _Message, provider: str | None) -> list[AnyPart]:
-    parts: list[AnyPart] = []
+    parts: list[AnyPart] = [_thinking(block) for block in message.thinking_blocks or ()]
     reasoning = message.reasoning_content or message.reasoning
-    if reasoning:
+    if reasoning and not parts:
         parts.append(ThinkingPart(text=reasoning))
     parts.extend(TextPart(text=text) for text in (_text(message.content, provider), message.refusal) if text)
     for call in message.tool_calls or ():
@@ -213,6 +249,12 @@ def _parts(message: _Message, provider: str | None) -> list[AnyPart]:
             )
         parts.append(ToolCallPart(id=call.id or "", name=function.name, arguments=function.arguments_text))
     return parts
+
+
+def _thinking(block: WireThinking) -> ThinkingPart:
+    if block.type == "redacted_thinking":
+        return ThinkingPart(text="", redacted=block.data or "")
+    return ThinkingPart(text=block.thinking, signature=block.signature)
 
 
 def _text(content: str | list[dict[str, Any]] | None, provider: str | None) -> str:

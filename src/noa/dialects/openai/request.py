@@ -27,6 +27,9 @@ _CANONICAL = frozenset({
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 #: Members that say nothing a model reads: bookkeeping of clients that echo what they were sent, and cache hints.
 _BOOKKEEPING = frozenset({"annotations", "cache_control", "id", "index"})
+_SAID = frozenset(
+    {"role", "content", "name", "tool_calls", "refusal", "reasoning_content", "reasoning", "thinking_blocks"}
+)
 _MODES: tuple[Literal["auto", "none", "required"], ...] = ("auto", "none", "required")
 
 
@@ -44,6 +47,8 @@ def decode_request(body: bytes) -> DecodedRequest:
         extra["stream_options"] = stream_options
     completion_tokens = root.member("max_completion_tokens").optional_integer(minimum=1)
     max_tokens = root.member("max_tokens").optional_integer(minimum=1)
+    tools = _tools(root.member("tools"))
+    tool_choice, tools = _tool_choice(root.member("tool_choice"), tools)
     request = ChatRequest(
         model=root.member("model").optional_text(),
         messages=_messages(root.member("messages")),
@@ -52,8 +57,8 @@ def decode_request(body: bytes) -> DecodedRequest:
         top_p=root.member("top_p").optional_number(),
         stop=_stop(root.member("stop")),
         seed=root.member("seed").optional_integer(),
-        tools=_tools(root.member("tools")),
-        tool_choice=_tool_choice(root.member("tool_choice")),
+        tools=tools,
+        tool_choice=tool_choice,
         parallel_tool_calls=root.member("parallel_tool_calls").optional_boolean(),
         json_output=_json_output(root.member("response_format")),
         extra=extra,
@@ -83,9 +88,7 @@ def _message(field: Field) -> Message:
         field.refuse_others(_BOOKKEEPING | {"role", "content", "tool_call_id", "name"})
         return Message(role="tool", parts=(_tool_result(field),))
     if role == "assistant":
-        field.refuse_others(
-            _BOOKKEEPING | {"role", "content", "name", "tool_calls", "refusal", "reasoning_content", "reasoning"}
-        )
+        field.refuse_others(_BOOKKEEPING | _SAID)
         return Message(role="assistant", parts=_assistant_parts(field), name=name)
     field.refuse_others(_BOOKKEEPING | {"role", "content", "name"})
     parts = _content(field.member("content"), images=role == "user")
@@ -93,14 +96,11 @@ def _message(field: Field) -> Message:
 
 
 def _assistant_parts(field: Field) -> tuple[AnyPart, ...]:
-    parts: list[AnyPart] = []
-    reasoning = field.member("reasoning_content").optional_text() or field.member("reasoning").optional_text()
-    if reasoning:
-        parts.append(ThinkingPart(text=reasoning))
+    parts: list[AnyPart] = [*_reasoning(field)]
     content, refusal, calls = field.member("content"), field.member("refusal"), field.member("tool_calls")
     if content.given:
         parts.extend(_content(content, images=False))
-    elif not (refusal.given or calls.given or reasoning):
+    elif not (refusal.given or calls.given or parts):
         raise content.wrong("text or a list of parts")
     if refusal.given:
         parts.append(TextPart(text=refusal.text()))
@@ -108,13 +108,28 @@ def _assistant_parts(field: Field) -> tuple[AnyPart, ...]:
     return tuple(parts)
 
 
-def _content(field: Field, *, images: bool) -> tuple[AnyPart, ...]:
+def _reasoning(field: Field) -> tuple[ThinkingPart, ...]:
+    """Earlier reasoning: signed blocks if a client brings them back, for then the plain text only repeats them."""
+    blocks = field.member("thinking_blocks")
+    if blocks.given and blocks.items():
+        return tuple(_thinking_block(item) for item in blocks.items())
+    text = field.member("reasoning_content").optional_text() or field.member("reasoning").optional_text()
+    return (ThinkingPart(text=text),) if text else ()
+
+
+def _thinking_block(field: Field) -> ThinkingPart:
+    if field.member("type").choice(("thinking", "redacted_thinking")) == "redacted_thinking":
+        return ThinkingPart(text="", redacted=field.member("data").text())
+    return ThinkingPart(text=field.member("thinking").text(), signature=field.member("signature").optional_text())
+
+
+def _content(field: Field, *, images: bool) -> tuple[TextPart | ImagePart, ...]:
     if isinstance(field.value, str):
         return (TextPart(text=field.value),) if field.value else ()
     return tuple(_part(item, images=images) for item in field.items("text or a list of parts"))
 
 
-def _part(field: Field, *, images: bool) -> AnyPart:
+def _part(field: Field, *, images: bool) -> TextPart | ImagePart:
     field.mapping("an object with a type")
     kind = field.member("type").text("the kind of the part, such as text")
     if kind in ("text", "refusal"):
@@ -122,7 +137,10 @@ def _part(field: Field, *, images: bool) -> AnyPart:
         return TextPart(text=field.member(kind).text())
     if kind == "image_url":
         if not images:
-            raise ValidationError(f"{field.path} is an image, which only a user's message may hold.")
+            raise ValidationError(
+                f"{field.path} is an image, which only a user's message or the result of a tool may hold.",
+                details={"param": field.path},
+            )
         field.refuse_others(_BOOKKEEPING | {"type", kind})
         return _image(field.member("image_url"))
     raise field.untranslatable(f"a part of type {kind!r}")
@@ -159,10 +177,8 @@ def _tool_call(field: Field) -> ToolCallPart:
 
 
 def _tool_result(field: Field) -> ToolResultPart:
-    content = _content(field.member("content"), images=False)
     return ToolResultPart(
-        tool_call_id=field.member("tool_call_id").text(),
-        text="".join(part.text for part in content if isinstance(part, TextPart)),
+        tool_call_id=field.member("tool_call_id").text(), parts=_content(field.member("content"), images=True)
     )
 
 
@@ -192,18 +208,23 @@ def _tool(field: Field) -> Tool:
     )
 
 
-def _tool_choice(field: Field) -> str | None:
+def _tool_choice(field: Field, tools: tuple[Tool, ...]) -> tuple[str | None, tuple[Tool, ...]]:
+    """The choice, and the tools that are left by it: ``allowed_tools`` is a choice among some of them."""
     if not field.given:
-        return None
+        return None, tools
     if isinstance(field.value, str):
-        return field.choice(_MODES)
+        return field.choice(_MODES), tools
     kind = field.member("type").text("function")
+    if kind == "allowed_tools":
+        allowed = field.member("allowed_tools")
+        names = {item.member("function").member("name").text() for item in allowed.member("tools").items()}
+        return allowed.member("mode").choice(("auto", "required")), tuple(tool for tool in tools if tool.name in names)
     if kind != "function":
         raise field.untranslatable(f"a choice of type {kind!r}")
     name = field.member("function").member("name")
     if name.value in _MODES:
         raise name.untranslatable("the name of a tool that means something else")
-    return name.text()
+    return name.text(), tools
 
 
 def _json_output(field: Field) -> JsonOutput | None:

@@ -19,8 +19,10 @@ from noa.chat import (
 from noa.dialects import sse
 from noa.dialects.openai.errors import encode_error
 from noa.dialects.openai.reply import (
+    UNKNOWN_END,
     WireCall,
     WireFunction,
+    WireThinking,
     WireUsage,
     decode_finish_reason,
     decode_usage,
@@ -37,12 +39,13 @@ class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking_blocks: list[WireThinking] | None = None
     refusal: str | None = None
     tool_calls: list[WireCall] | None = None
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
@@ -77,8 +80,8 @@ class StreamDecoder:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer is complete: a reason for ending, or the terminator, was seen."""
-        return self._done or self._reason_seen
+        """Whether the answer is complete: a reason for ending, or the terminator after some answer, was seen."""
+        return self._reason_seen or (self._done and self._started)
 
     def feed(self, event: sse.SseEvent) -> list[ChatEvent]:
         """Read one event. Raises what an error inside the stream stands for, ``ProviderResponseError`` for nonsense."""
@@ -96,7 +99,7 @@ class StreamDecoder:
             created = int(chunk.created or 0)
             events.append(ReplyStarted(id=chunk.id or "", model=chunk.model or "", created=created))
         for choice in chunk.choices or ():
-            if choice.index == 0:
+            if not choice.index:
                 self._read_choice(choice, events)
         usage = decode_usage(chunk.usage)
         if usage is not None:
@@ -113,6 +116,11 @@ class StreamDecoder:
         reasoning = delta.reasoning_content or delta.reasoning
         if reasoning:
             events.append(ThinkingDelta(text=reasoning))
+        events.extend(
+            ThinkingDelta(signature=block.signature, redacted=block.data)
+            for block in delta.thinking_blocks or ()
+            if block.signature is not None or block.data is not None
+        )
         text = delta.content or choice.text
         if text:
             events.append(TextDelta(text=text))
@@ -124,7 +132,7 @@ class StreamDecoder:
             if choice.finish_reason == "error":
                 raise ProviderResponseError(f"{self._provider} failed within its answer.", provider=self._provider)
             self._reason_seen = True
-            reason = "content_filter" if self._refused else decode_finish_reason(choice.finish_reason)
+            reason = decode_finish_reason(choice.finish_reason, refused=self._refused, called=bool(self._calls))
             events.append(ReplyFinished(finish_reason=reason))
 
     def _call(self, call: WireCall) -> ToolCallDelta:
@@ -144,9 +152,10 @@ class StreamEncoder:
         self._include_usage = include_usage
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
         self._usage: Usage | None = None
+        self._thought: list[str] = []
 
     def encode(self, event: ChatEvent) -> bytes:
-        """Write one event; some (a count of tokens, a signature) write nothing now."""
+        """Write one event; some (a count of tokens) write nothing now."""
         match event:
             case ReplyStarted():
                 self._head.update(id=event.id, created=event.created, model=event.model)
@@ -154,11 +163,11 @@ class StreamEncoder:
             case TextDelta():
                 return self._chunk({"content": event.text})
             case ThinkingDelta():
-                return self._chunk({"reasoning_content": event.text}) if event.text else b""
+                return self._think(event)
             case ToolCallDelta():
                 return self._chunk({"tool_calls": [_encode_call(event)]})
             case ReplyFinished():
-                return self._chunk({}, event.finish_reason)
+                return self._chunk({}, event.finish_reason or UNKNOWN_END)
             case UsageReported():
                 self._usage = event.usage
                 return b""
@@ -174,6 +183,20 @@ class StreamEncoder:
     def error(self, error: AIProviderError) -> bytes:
         """The end of a stream that failed; no terminator follows, so that nobody takes it for complete."""
         return sse.encode(encode_error(error)[1])
+
+    def _think(self, event: ThinkingDelta) -> bytes:
+        """Reasoning as it comes; with its signature the whole block once more, as it must travel back."""
+        out = b""
+        if event.text:
+            self._thought.append(event.text)
+            out += self._chunk({"reasoning_content": event.text})
+        block: dict[str, Any] | None = None
+        if event.redacted is not None:
+            block = {"type": "redacted_thinking", "data": event.redacted}
+        elif event.signature is not None:
+            block = {"type": "thinking", "thinking": "".join(self._thought), "signature": event.signature}
+            self._thought.clear()
+        return out if block is None else out + self._chunk({"thinking_blocks": [block]})
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

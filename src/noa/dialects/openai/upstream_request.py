@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,10 +19,8 @@ from noa.chat import (
     ToolCallPart,
     ToolResultPart,
 )
+from noa.dialects.openai.foreign_fields import translate_extra
 from noa.errors import UnsupportedError, ValidationError
-
-#: Anthropic's fields without an effect on the answer: where it is accounted, cached, traced.
-_ACCOUNTING = frozenset({"metadata", "service_tier", "cache_control", "diagnostics", "user_profile_id", "workspace_id"})
 
 
 def encode_request(
@@ -32,16 +30,19 @@ def encode_request(
     stream: bool,
     max_tokens_field: str = "max_tokens",
     reasoning_field: str | None = "reasoning_content",
+    is_llama_cpp: bool = False,
 ) -> bytes:
     """Write a chat completion request; a streamed one asks for usage.
 
     ``max_tokens_field``: OpenAI itself wants ``max_completion_tokens``, compatible services know ``max_tokens``.
     ``reasoning_field`` names the field in which earlier reasoning goes back; ``None`` leaves it out, for services that
     refuse it (OpenAI's). Signatures and hidden reasoning are left out: only the provider that wrote them can read them.
+    ``is_llama_cpp``: its server takes a budget for thinking, and images in the results of tools.
     Raises ``UnsupportedError`` for what this dialect cannot say, and for several choices, of which the canonical answer
     holds one.
     """
-    body: dict[str, Any] = {"model": model, "messages": list(_messages(request.messages, reasoning_field))}
+    messages = list(_messages(request.messages, reasoning_field, result_images=is_llama_cpp))
+    body: dict[str, Any] = {"model": model, "messages": messages}
     settings: dict[str, Any] = {
         max_tokens_field: request.max_tokens,
         "temperature": request.temperature,
@@ -54,7 +55,9 @@ def encode_request(
         "response_format": _response_format(request.json_output),
     }
     body.update({name: value for name, value in settings.items() if value is not None})
-    extra = _foreign(request.extra) if request.extra_dialect == "anthropic" else dict(request.extra)
+    extra = dict(request.extra)
+    if request.extra_dialect == "anthropic":
+        extra = translate_extra(extra, is_llama_cpp=is_llama_cpp)
     if extra.get("n") not in (None, 1):
         raise UnsupportedError("n must be 1 here: Noa can hand on one choice.", details={"param": "n"})
     stream_options = extra.pop("stream_options", None) or {}
@@ -65,14 +68,17 @@ def encode_request(
     return msgspec.json.encode(body)
 
 
-def _messages(messages: Iterable[Message], reasoning_field: str | None) -> Iterable[dict[str, Any]]:
+def _messages(
+    messages: Iterable[Message], reasoning_field: str | None, *, result_images: bool
+) -> Iterable[dict[str, Any]]:
     for message in messages:
         results = [part for part in message.parts if isinstance(part, ToolResultPart)]
         others = tuple(part for part in message.parts if not isinstance(part, ToolResultPart))
         if results and message.role not in ("tool", "user"):
             raise ValidationError(f"A message of role {message.role} cannot hold the result of a tool.")
         for result in results:
-            yield {"role": "tool", "tool_call_id": result.tool_call_id, "content": _result_text(result)}
+            content = _result(result, images=result_images)
+            yield {"role": "tool", "tool_call_id": result.tool_call_id, "content": content}
         if message.role == "tool":
             if others:
                 raise ValidationError("A message of role tool can only hold results of tools.")
@@ -124,11 +130,22 @@ def _image_url(part: ImagePart) -> str:
     return f"data:{part.media_type};base64,{part.data}"
 
 
-def _result_text(result: ToolResultPart) -> str:
+def _result(result: ToolResultPart, *, images: bool) -> str | list[dict[str, Any]]:
     """This dialect has no mark for a failed call, so the text says it."""
+    parts = list(result.parts)
     if result.is_error and not result.text.lower().startswith("error"):
-        return f"Error: {result.text}"
-    return result.text
+        match parts:
+            case [TextPart(text=first), *rest]:
+                parts = [TextPart(text=f"Error: {first}"), *rest]
+            case _:
+                parts = [TextPart(text="Error: "), *parts]
+    if not images and any(isinstance(part, ImagePart) for part in parts):
+        raise UnsupportedError(
+            "OpenAI's dialect, which this model's provider speaks, has no images in the results of tools; "
+            "send the image in a user's message.",
+            details={"param": "messages"},
+        )
+    return _content(parts, "user")
 
 
 def encode_tool_call(call: ToolCallPart) -> dict[str, Any]:
@@ -164,43 +181,3 @@ def _response_format(output: JsonOutput | None) -> dict[str, Any] | None:
     if output.strict is not None:
         schema["strict"] = output.strict
     return {"type": "json_schema", "json_schema": schema}
-
-
-def _foreign(extra: dict[str, Any]) -> dict[str, Any]:
-    """Anthropic's own fields in this dialect, as far as they have a counterpart here."""
-    translated: dict[str, Any] = {}
-    for name, value in extra.items():
-        if value is None or name in _ACCOUNTING:
-            continue
-        translate = _TRANSLATIONS.get(name)
-        if translate is None:
-            raise _no_counterpart(name)
-        translated.update(translate(value))
-    return translated
-
-
-def _no_counterpart(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{name} has no counterpart in OpenAI's dialect, which this model's provider speaks; leave it out.",
-        details={"param": name},
-    )
-
-
-def _thinking(value: object) -> dict[str, Any]:
-    """To leave it to the model, or to do without, is what this dialect does anyway; a budget it cannot say."""
-    if isinstance(value, dict) and value.get("type") in ("adaptive", "disabled"):
-        return {}
-    raise _no_counterpart("thinking")
-
-
-def _output_config(value: object) -> dict[str, Any]:
-    if isinstance(value, dict) and not value.keys() - {"effort"}:
-        return {"reasoning_effort": value["effort"]} if value.get("effort") else {}
-    raise _no_counterpart("output_config")
-
-
-_TRANSLATIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "top_k": lambda value: {"top_k": value},
-    "thinking": _thinking,
-    "output_config": _output_config,
-}

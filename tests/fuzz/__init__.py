@@ -1,0 +1,1 @@
+"""Junk for the codecs."""
