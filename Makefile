@@ -14,10 +14,13 @@ lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --only-b
 key = $(shell cat pyproject.toml requirements/$(1).txt | cksum | tr ' ' '-')
 run_stamp := $(VENV)/.run-$(call key,run)
 test_stamp := $(VENV)/.test-$(call key,test)
+# The clients of Noa's that are tested and run in Node.
+clients := tests/integration/clients/node
+clients_stamp := $(clients)/node_modules/.installed-$(shell cat $(clients)/package*.json | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check nightly format lock clean bench-swap
+.PHONY: help run test check nightly format lock clean bench-swap node-clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +30,7 @@ help: ## list the targets
 run: $(run_stamp) ## serve the demo model on http://localhost:3001, in the foreground
 	@exec $(bin)/noa demo --port $(PORT)
 
-test: check ## everything CI runs: format, lint, types, import contracts, all tests
+test: check node-clients ## everything CI runs: format, lint, types, import contracts, all tests
 	$(bin)/pytest $(ARGS)
 
 check: $(test_stamp) ## everything but the tests: seconds, no network once installed
@@ -37,11 +40,12 @@ check: $(test_stamp) ## everything but the tests: seconds, no network once insta
 	$(bin)/lint-imports
 	$(bin)/pytest -q tests/style
 
-nightly: $(test_stamp) ## what takes too long for every change: storms, kills, soaks, random schedules, broken headers
+nightly: $(test_stamp) ## what takes too long for every change: storms, kills, soaks, random schedules, broken headers, junk
 	$(bin)/pytest -m nightly $(ARGS)
 	$(bin)/pytest tests/simulation
 	PYTHONPATH=tests $(bin)/python -m simulation --seeds 20000
 	$(bin)/python tests/simulation/gguf_mutations.py --count 100000
+	$(bin)/python tests/fuzz/fuzz_dialects.py --seconds 60
 
 format: $(test_stamp) ## put the code into shape
 	$(bin)/ruff format .
@@ -54,7 +58,18 @@ lock: $(test_stamp) ## pin the newest allowed versions, with hashes, in requirem
 bench-swap: $(run_stamp) ## what Noa adds to a model's start and to a switch, against the bare engine
 	$(bin)/python -m bench.swap $(ARGS)
 
+# Without Node the rest is tested all the same; pytest lists what was skipped, and why.
+node-clients: ## what the tests of clients in Node need, once; says so if it cannot be had
+	@test -e $(clients_stamp) || { \
+		echo 'Installing the clients in Node that the tests use.' >&2; \
+		{ command -v npm >/dev/null && (cd $(clients) && npm ci --ignore-scripts --loglevel=error >&2) && touch $(clients_stamp); } || { \
+			rm -rf $(clients)/node_modules; \
+			echo 'They need Node 20 or newer and npm, and a registry of npm; their tests are skipped.' >&2; \
+		}; \
+	}
+
 clean: ## remove the environment and every cache
+	rm -rf $(clients)/node_modules
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
 # A checkout that was moved or copied along with its environment gets a new one: the old one's scripts and its editable

@@ -1,0 +1,1 @@
+"""The same requests to the bare engine and through Noa."""

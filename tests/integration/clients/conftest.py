@@ -1,0 +1,50 @@
+"""What other people's clients talk to here: Noa over a scripted upstream, and Noa with the demo model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from machine import Machine
+from noa.config import Configuration, ProviderConfig, Secret
+from noa.manager import ModelManager
+from noa.runtime.fake import FakeRuntime
+from served import Served, serving
+from weather_upstream import SERVED_AS, WeatherUpstream
+
+
+@pytest.fixture(params=SERVED_AS)
+def model(request: pytest.FixtureRequest) -> str:
+    """The model that a conversation names. Whose client speaks the other dialect is translated for."""
+    name = request.param
+    assert isinstance(name, str)
+    return name
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[WeatherUpstream]:
+    async with WeatherUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def noa(upstream: WeatherUpstream, tmp_path: Path) -> AsyncIterator[Served]:
+    """Noa's own server, with that upstream as OpenAI and as Anthropic."""
+    providers = (
+        ProviderConfig(type="openai", api_key=Secret("sk-unused"), base_url=f"{upstream.url}/v1"),
+        ProviderConfig(type="claude", api_key=Secret("sk-unused"), base_url=upstream.url),
+    )
+    configuration = Configuration(home=tmp_path, providers=providers)
+    async with ModelManager(configuration=configuration, runtime=FakeRuntime()) as manager, serving(manager) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iterator[str]:
+    """The address of ``noa demo`` as its users start it, one for all clients."""
+    machine = Machine.at(tmp_path_factory.mktemp("demo"))
+    (machine.models / "smollm2-135m-instruct.gguf").hardlink_to(demo_model)
+    with machine.serving("demo") as server:
+        yield server.url
