@@ -38,6 +38,11 @@ class NoaServer:
         self._process = process
         self._seen = 0
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
+
     def connection(self) -> http.client.HTTPConnection:
         """A connection that is kept alive and has been used, just now since the server closes idle ones."""
         connection = tcp(self._port)

@@ -6,12 +6,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
 from noa.errors import ValidationError
 from noa.models import PerformanceMetrics, Value
 
+Number = TypeVar("Number", int, float)
 #: The weight of the newest request in each moving average.
 WEIGHT = 0.2
 #: How many past requests a model's history holds.
@@ -64,6 +66,16 @@ class LiveMetrics:
             ServedRequest(at=at, latency_ms=latency_ms, success=success, tokens=tokens, ttft_ms=ttft_ms)
         )
 
+    def add_use(self, prompt_tokens: int | None, completion_tokens: int | None, cost_usd: float | None) -> None:
+        """Add what a request used to the totals; ``None`` is not known, and adds nothing."""
+        before = self._metrics
+        self._metrics = msgspec.structs.replace(
+            before,
+            total_prompt_tokens=_added(before.total_prompt_tokens, prompt_tokens),
+            total_completion_tokens=_added(before.total_completion_tokens, completion_tokens),
+            total_cost_usd=_added(before.total_cost_usd, cost_usd),
+        )
+
     def remember(self, request: ServedRequest) -> None:
         """Take a request of an earlier run into the history; the restored averages have counted it."""
         self._history.append(request)
@@ -84,6 +96,12 @@ class LiveMetrics:
     def history(self) -> Sequence[ServedRequest]:
         """The latest requests, oldest first."""
         return tuple(self._history)
+
+
+def _added(total: Number | None, part: Number | None) -> Number | None:
+    if total is None or part is None:
+        return part if total is None else total
+    return total + part
 
 
 def _moved(average: float | None, value: float | None) -> float | None:

@@ -1,207 +1,221 @@
-"""A profile: real requests to one model, one after the other, each of them timed."""
+"""A profile: real requests to one model, stage by stage, each of them timed."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from itertools import pairwise
 from typing import Self
 
 import msgspec
 
-from noa.chat import ChatEvent, ReplyFinished, TextDelta, ThinkingDelta, ToolCallDelta, Usage, UsageReported
-from noa.errors import AIProviderError, ProviderResponseError, ValidationError
-from noa.measurement.samples import FORMULA_VERSION, ProfileMetrics, Sample, summarise
-from noa.models import Value
+from noa.measurement.profile_plan import TEST, ProfileOptions, Stage, saturated, stages
+from noa.measurement.prompts import prompt
+from noa.measurement.regression import compare
+from noa.measurement.samples import FORMULA_VERSION, Sample, distribution
+from noa.measurement.spending import Purse, cost_of
+from noa.measurement.stopwatch import Ask, MonotonicClock, measure
+from noa.measurement.summary import ProfileMetrics, Stopped, level_figures, summarise
+from noa.models import Price, Value
 from noa.state import ProfileRecord
 
-#: Sends a prompt, with a limit of tokens to generate, and streams the answer. Failures are ``AIProviderError``.
-Ask = Callable[[str, int], AsyncIterator[ChatEvent]]
-#: Seconds on a clock that never goes back, such as ``time.perf_counter``.
-MonotonicClock = Callable[[], float]
-#: Told after each request how many of how many are done, the cold one included.
-ProfileProgress = Callable[[int, int], None]
+#: Told after each request how many of how many are done, those that warm up included, and in which stage.
+ProfileProgress = Callable[[int, int, str], None]
 
-MAX_TEST_COUNT = 1000
-#: Tokens to generate per request of a quick profile: enough to time generation, few enough to take seconds.
-QUICK_MAX_TOKENS = 32
-
-_TASKS = (
-    "Summarise the following notes in two sentences.",
-    "List the three most important facts in these notes, one per line.",
-    "Explain these notes to a child of ten.",
-    "Write a friendly reply to whoever sent these notes.",
-    "Say what is missing from these notes, and why it matters.",
-    "Turn these notes into a short announcement.",
-    "Which of these notes would you doubt first? Answer in a sentence or two.",
-)
-
-_NOTES = (
-    (
-        "The ferry leaves the north pier at seven in the morning and returns after sunset, except on Mondays, when the "
-        "crew paints the hull and nobody crosses the bay."
-    ),
-    (
-        "A bakery on the corner sells out of rye bread before nine, so the neighbours take turns queueing and share "
-        "what they bring home, with butter if there is any."
-    ),
-    (
-        "The weather station on the hill lost its wind gauge in the storm; until the spare part arrives, the keeper "
-        "looks at the flags in the harbour and writes down a guess."
-    ),
-    (
-        "Seven families keep bees behind the old mill. In a dry summer each hive gives twelve jars of honey, in a wet "
-        "one hardly five, and the mayor always buys the first."
-    ),
-    (
-        "The library lends tools as well as books: drills, ladders and a sewing machine that must come back oiled. "
-        "Late returns are paid for with an hour of repairing bindings."
-    ),
-    (
-        "Two engineers disagree about the bridge. One wants to replace the cables now, the other to measure them for a "
-        "year first; both agree that lorries should take the long way round."
-    ),
-)
+#: No more requests of a stage are begun after this time, but for the test itself: a slow model takes long enough.
+STAGE_PATIENCE_S = 30.0
+#: How often it is looked at how late the event loop is.
+LAG_INTERVAL_S = 0.05
 
 
 class ProfileRun(Value, frozen=True, kw_only=True):
-    """A finished profile: the figures, the first request that is in none of them, and every warm one as measured."""
+    """A profile that has ended: the figures, and every request as it was measured."""
 
     metrics: ProfileMetrics
-    cold: Sample
     samples: tuple[Sample, ...]
 
-    def with_memory(self, size_bytes: int | None) -> Self:
-        """The same, with what the model's process took when it ended; ``memory_usage`` is in MB of 10⁶ bytes."""
-        if size_bytes is None:
-            return self
-        metrics = msgspec.structs.replace(self.metrics, memory_usage=round(size_bytes / 1e6, 1))
-        return msgspec.structs.replace(self, metrics=metrics)
+    def with_memory(self, size_bytes: int | None, peak_bytes: int | None) -> Self:
+        """The same, with what the model's process took when it ended and the most it took; both in MB of 10⁶ bytes."""
+        return self._with(
+            memory_usage=None if size_bytes is None else round(size_bytes / 1e6, 1),
+            peak_memory_usage=None if peak_bytes is None else round(peak_bytes / 1e6, 1),
+        )
+
+    def after_load(self, load_ms: float | None) -> Self:
+        """The same, made right after a load that took so long (``None``: there was none)."""
+        first = self.metrics.first_request_ms
+        return self if load_ms is None or first is None else self._with(cold_start_ms=load_ms + first)
+
+    def compared_with(self, earlier: Sequence[ProfileRecord]) -> Self:
+        """The same, compared with the latest of these (newest first) that was made alike and to its end."""
+        for record in earlier:
+            if record.formula_version != FORMULA_VERSION:
+                continue
+            before = msgspec.json.decode(record.metrics_json, type=ProfileMetrics)
+            if before.stopped is None and (before.mode, before.max_tokens) == (
+                self.metrics.mode,
+                self.metrics.max_tokens,
+            ):
+                samples = msgspec.json.decode(record.samples_json, type=tuple[Sample, ...])
+                return self._with(comparison=compare(samples, record.at, self.samples))
+        return self
 
     def record(self, key: str, at: datetime) -> ProfileRecord:
-        """What storage keeps of it; the raw samples begin with the cold one."""
+        """What storage keeps of it, the raw samples among it."""
         return ProfileRecord(
             key=key,
             at=at,
             formula_version=FORMULA_VERSION,
             metrics_json=msgspec.json.encode(self.metrics),
-            samples_json=msgspec.json.encode((self.cold, *self.samples)),
+            samples_json=msgspec.json.encode(self.samples),
         )
 
-
-def check_test_count(test_count: int) -> int:
-    """Return it if a profile may have so many requests. Raises ``ValidationError`` otherwise."""
-    if isinstance(test_count, bool) or not 1 <= test_count <= MAX_TEST_COUNT:
-        raise ValidationError(f"A profile takes 1 to {MAX_TEST_COUNT} test requests, not {test_count}.")
-    return test_count
+    def _with(self, **fields: object) -> Self:
+        return msgspec.structs.replace(self, metrics=msgspec.structs.replace(self.metrics, **fields))
 
 
-def prompts(nonce: str, count: int) -> tuple[str, ...]:
-    """Different short tasks of about 40 to 300 tokens, none of which any cache has seen: each begins with a nonce."""
-    return tuple(_prompt(nonce, index) for index in range(count))
+class Profiler:
+    """Carries a profile out. What was measured so far can be summed up at any time.
 
-
-async def run_profile(
-    ask: Ask,
-    *,
-    test_count: int,
-    clock: MonotonicClock,
-    wall_clock: Callable[[], datetime],
-    nonce: str,
-    max_tokens: int = QUICK_MAX_TOKENS,
-    progress: ProfileProgress | None = None,
-) -> ProfileRun:
-    """Send one request that is recorded apart (it may pay for a cold start), then ``test_count`` in sequence.
-
-    A request that fails is a failed sample; only what is no ``AIProviderError`` is raised. Cancelling stops it at
-    once. ``nonce`` must be new for each profile. Raises ``ValidationError`` for a ``test_count`` outside 1…1000.
+    A request that fails is a failed sample; only what is no ``AIProviderError`` is raised. ``nonce`` must be new for
+    each profile. ``price`` is what the model's tokens cost; with a ``max_cost`` among the options nothing is sent whose
+    cost is not known to stay within it.
     """
-    check_test_count(test_count)
-    samples: list[Sample] = []
-    for prompt in prompts(nonce, test_count + 1):
-        samples.append(await measure(ask, prompt, max_tokens, clock))
-        if progress is not None:
-            progress(len(samples), test_count + 1)
-    cold, *warm = samples
-    metrics = summarise(warm, cold=cold, at=wall_clock(), mode="quick")
-    return ProfileRun(metrics=metrics, cold=cold, samples=tuple(warm))
 
-
-async def measure(ask: Ask, prompt: str, max_tokens: int, clock: MonotonicClock) -> Sample:
-    """Send one request and time its answer."""
-    watch = _Stopwatch(clock)
-    try:
-        async for event in ask(prompt, max_tokens):
-            watch.see(event)
-    except AIProviderError as error:
-        return watch.sample(error)
-    if not watch.finished:
-        return watch.sample(ProviderResponseError("The answer broke off before it was finished."))
-    return watch.sample(None)
-
-
-class _Stopwatch:
-    """Notes when the events of one answer come."""
-
-    def __init__(self, clock: MonotonicClock) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        options: ProfileOptions,
+        *,
+        clock: MonotonicClock,
+        wall_clock: Callable[[], datetime],
+        nonce: str,
+        context_window: int | None = None,
+        price: Price | None = None,
+        progress: ProfileProgress | None = None,
+    ) -> None:
+        options.check()
+        self._ask = ask
+        self._options = options
         self._clock = clock
-        self._sent = clock()
-        self._content_ms: list[float] = []
-        self._first_answer_ms: float | None = None
-        self._finished_ms: float | None = None
-        self._finish_reason: str | None = None
-        self._usage: Usage | None = None
+        self._wall_clock = wall_clock
+        self._nonce = nonce
+        self._price = price
+        self._progress = progress
+        self._stages = stages(options, context_window)
+        self._purse = Purse(options.max_cost, price)
+        self._begun = clock()
+        self._samples: list[Sample] = []
+        self._lags_ms: list[float] = []
+        self._total = sum(stage.requests for stage in self._stages)
+        self._serial = itertools.count()
+        self._penniless = False
+        self._complete = False
+
+    async def run(self) -> None:
+        """Carry it out. Cancelling stops it at once, and what was measured stays."""
+        self._begun = self._clock()
+        speeds: list[float | None] = []
+        async with self._watching_the_loop():
+            for stage in self._stages:
+                await self._carry_out(stage)
+                if self._penniless or self._is_saturated(stage, speeds):
+                    break
+        self._complete = not self._penniless
 
     @property
-    def finished(self) -> bool:
-        return self._finished_ms is not None
+    def stopped(self) -> Stopped | None:
+        """Why it has come no further, if it has not come to its end."""
+        if self._complete:
+            return None
+        return "max-cost" if self._penniless else "asked"
 
-    def see(self, event: ChatEvent) -> None:
-        now_ms = (self._clock() - self._sent) * 1000
-        if _is_content(event):
-            self._content_ms.append(now_ms)
-            if self._first_answer_ms is None and not isinstance(event, ThinkingDelta):
-                self._first_answer_ms = now_ms
-        elif isinstance(event, ReplyFinished):
-            self._finished_ms = now_ms
-            self._finish_reason = event.finish_reason
-        elif isinstance(event, UsageReported):
-            self._usage = event.usage
-
-    def sample(self, error: AIProviderError | None) -> Sample:
-        times, usage = self._content_ms, self._usage or Usage()
-        return Sample(
-            success=error is None,
-            # An answer without any content took until it said that it was finished.
-            e2e_ms=times[-1] if times else self._finished_ms,
-            ttft_ms=times[0] if times else None,
-            first_answer_ms=self._first_answer_ms,
-            gaps_ms=_gaps(times),
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            token_source="unknown" if usage.completion_tokens is None else "usage",
-            finish_reason=self._finish_reason,
-            error_code=None if error is None else error.code,
-            error=None if error is None else error.message,
+    def result(self) -> ProfileRun:
+        """What was measured so far."""
+        options = self._options
+        metrics = summarise(self._samples, at=self._wall_clock(), mode=options.mode, max_tokens=options.max_tokens)
+        costs = [cost_of(sample, self._price) for sample in self._samples]
+        metrics = msgspec.structs.replace(
+            metrics,
+            stopped=self.stopped,
+            duration_s=round(self._clock() - self._begun, 3),
+            client_lag_ms=distribution(self._lags_ms),
+            cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
         )
+        return ProfileRun(metrics=metrics, samples=tuple(self._samples))
 
-
-def _is_content(event: ChatEvent) -> bool:
-    match event:
-        case TextDelta(text=text) | ThinkingDelta(text=text):
-            return bool(text)
-        case ToolCallDelta():
-            return bool(event.name or event.arguments)
-        case _:
+    def _is_saturated(self, stage: Stage, speeds: list[float | None]) -> bool:
+        """Note how fast it was with so many callers, and say whether more would bring no more."""
+        if stage.concurrency == 1 and stage.name != TEST:
             return False
+        figures = level_figures([sample for sample in self._samples if sample.stage == stage.name])
+        speeds.append(figures.tokens_per_second or figures.requests_per_second)
+        return stage.concurrency > 1 and saturated(speeds, figures.failures, figures.requests)
 
+    async def _carry_out(self, stage: Stage) -> None:
+        """Send the stage's requests from as many callers as it wants, each one after the other."""
+        waiting = iter(range(stage.requests))
+        deadline = self._clock() + STAGE_PATIENCE_S
 
-def _gaps(times: Sequence[float]) -> tuple[float, ...]:
-    return tuple(later - earlier for earlier, later in pairwise(times))
+        async def call() -> None:
+            for number in waiting:
+                late = stage.name != TEST and self._clock() > deadline
+                if late or self._penniless or not await self._request(stage, number):
+                    return
 
+        callers = [asyncio.ensure_future(call()) for _ in range(min(stage.concurrency, stage.requests))]
+        try:
+            await asyncio.gather(*callers)
+        finally:
+            for caller in callers:
+                caller.cancel()
+            await asyncio.gather(*callers, return_exceptions=True)
 
-def _prompt(nonce: str, index: int) -> str:
-    notes = [_NOTES[(index + offset) % len(_NOTES)] for offset in range(1 + index % len(_NOTES))]
-    # The nonce comes first: prompt caches match from the beginning.
-    return " ".join((f"[{nonce}-{index}]", _TASKS[index % len(_TASKS)], *notes))
+    async def _request(self, stage: Stage, number: int) -> bool:
+        """Send one request, if there is money for it, and note what came of it."""
+        max_tokens = self._options.max_tokens
+        # Numbers of prompts are the same in each profile; only the nonce and the serial number after it are new.
+        text = prompt(f"{self._nonce}-{next(self._serial)}", number, stage.prompt_tokens)
+        reserved = self._purse.take(text, max_tokens)
+        if reserved is None:
+            self._penniless = True
+            return False
+        started = self._clock()
+        cost: float | None = None
+        try:
+            sample = await measure(self._ask, text, max_tokens, self._clock)
+            cost = cost_of(sample, self._price)
+        finally:
+            self._purse.settle(reserved, cost)
+        self._samples.append(
+            msgspec.structs.replace(
+                sample,
+                stage=stage.name,
+                prompt_number=number,
+                concurrency=stage.concurrency,
+                warmup=number < stage.warmup,
+                started_ms=(started - self._begun) * 1000,
+            )
+        )
+        if self._progress is not None:
+            self._progress(len(self._samples), self._total, stage.name)
+        return True
+
+    @asynccontextmanager
+    async def _watching_the_loop(self) -> AsyncIterator[None]:
+        """Note how late our own event loop wakes up: a busy one would make every model look slow."""
+
+        async def watch() -> None:
+            while True:
+                asleep = self._clock()
+                await asyncio.sleep(LAG_INTERVAL_S)
+                self._lags_ms.append(max(0.0, (self._clock() - asleep - LAG_INTERVAL_S) * 1000))
+
+        watcher = asyncio.ensure_future(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)

@@ -1,63 +1,101 @@
-"""What was measured of single requests, and how it is summed up. Pure.
+"""What was measured of single requests, and the formulas that sum it up. Pure.
 
-The formulas, since tools disagree on them (``FORMULA_VERSION`` changes with any of them):
+Tools disagree on the formulas, so ``FORMULA_VERSION`` changes with any of them:
 
 - **TTFT**: from sending the request to the first event with content. Reasoning counts, an empty or role-only event
   doesn't.
 - **E2E**: from sending to the last event with content.
-- **TPOT** = (E2E − TTFT) / (completion tokens − 1), as vLLM's ``benchmarks/serve.py`` has it.
+- **TPOT** = (E2E − TTFT) / (tokens − tokens of the first chunk). Where each token comes in a chunk of its own this is
+  vLLM's (E2E − TTFT) / (tokens − 1) (its ``benchmarks/serve.py``); where a chunk holds several, the first holds as many
+  as the others on average, and they took none of that time. Reasoning that is counted but not shown is left out.
+- **ITL** is the time between two chunks with content, over all chunks of all requests: what a reader sees stutter.
+- **Output tokens per second** = Σ those tokens / Σ (E2E − TTFT): generation alone.
+- **Prompt tokens per second** = Σ prompt tokens that no cache had / Σ TTFT. The network and the first token are in it,
+  so the model itself is at least as fast.
 - **Tokens per second** = Σ completion tokens / Σ E2E, over the requests whose tokens are known. End to end rather than
   after the first token, because it is what a caller experiences and what the live figures of unstreamed requests can
-  be compared with; the speed of generation alone is 1000 / TPOT. A ratio of sums, so that a short answer doesn't weigh
-  as much as a long one.
+  be compared with. A ratio of sums, so that a short answer doesn't weigh as much as a long one.
 - **Tokens** are the provider's count. Chunks are never counted as tokens: one may hold several.
 - **Percentiles** are exact, interpolated linearly between the closest ranks (Hyndman & Fan's type 7).
+- **Cached**: a request whose prompt came from a cache for the better part is in no time that a cache makes shorter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Literal
 
-from noa.models import PerformanceMetrics, Value
+from noa.measurement.significance import Interval, median_interval
+from noa.models import Value
 
-FORMULA_VERSION = 1
+FORMULA_VERSION = 2
 
 #: How many samples a percentile needs before it is shown. With fewer, single requests decide it: at these counts one
 #: request in ten lies beyond p90, and five lie beyond p95 and p99.
 SAMPLES_NEEDED = {50: 1, 90: 10, 95: 100, 99: 500}
+#: From which part of the prompt on it is a hit of a cache. The beginning that a chat template gives to all is less.
+CACHE_HIT_SHARE = 0.5
 
 
 class Sample(Value, frozen=True, kw_only=True):
     """One request as it was measured. Times are in milliseconds since it was sent; ``None`` is not known.
 
-    ``first_answer_ms`` is the first content that is no reasoning. ``gaps_ms`` lie between events with content, which
-    are not tokens. ``token_source`` says where the token counts come from. A failed request has an ``error_code``, and
-    the error in words.
+    ``stage`` is the part of the profile it belongs to, ``prompt_number`` tells its prompts apart, ``concurrency`` is
+    how many were sent at once, ``warmup`` says that it is in no figure, and ``started_ms`` is when it was sent since
+    the profile began. ``first_answer_ms`` is the first content that is no reasoning. ``gaps_ms`` lie between events
+    with content, which are not tokens. ``ended_ms`` is when it was over, well or not. ``token_source`` says where the
+    token counts come from, and ``error_code`` why it failed, as ``error`` does in words.
     """
 
     success: bool
+    stage: str = "test"
+    prompt_number: int | None = None
+    concurrency: int = 1
+    warmup: bool = False
+    started_ms: float | None = None
     e2e_ms: float | None = None
     ttft_ms: float | None = None
     first_answer_ms: float | None = None
     gaps_ms: tuple[float, ...] = ()
+    ended_ms: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     token_source: Literal["usage", "unknown"] = "unknown"  # noqa: S105 — these tokens are no secrets
     finish_reason: str | None = None
     error_code: str | None = None
     error: str | None = None
 
     @property
-    def tpot_ms(self) -> float | None:
-        """Milliseconds per output token after the first; ``None`` without a count of at least two, or in one piece."""
+    def generation_ms(self) -> float | None:
+        """From the first chunk to the last; ``None`` for an answer that came in one piece."""
         if self.ttft_ms is None or self.e2e_ms is None or not self.gaps_ms:
             return None
-        if self.completion_tokens is None or self.completion_tokens < 2:
+        return self.e2e_ms - self.ttft_ms
+
+    @property
+    def later_tokens(self) -> float | None:
+        """The tokens that came after the first chunk; ``None`` without a count, or where there were none."""
+        if self.completion_tokens is None or self.generation_ms is None:
             return None
-        return (self.e2e_ms - self.ttft_ms) / (self.completion_tokens - 1)
+        # Reasoning was shown if content came before the answer did.
+        hidden = (self.reasoning_tokens or 0) if self.first_answer_ms == self.ttft_ms else 0
+        tokens = self.completion_tokens - hidden
+        later = tokens - max(1.0, tokens / (len(self.gaps_ms) + 1))
+        return later if later > 0 else None
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """Milliseconds per output token after the first chunk; ``None`` where that cannot be told."""
+        if self.generation_ms is None or self.later_tokens is None:
+            return None
+        return self.generation_ms / self.later_tokens
+
+    @property
+    def cache_hit(self) -> bool:
+        """Whether the upstream said that it had the better part of the prompt in a cache."""
+        return bool(self.cached_tokens and self.cached_tokens >= CACHE_HIT_SHARE * (self.prompt_tokens or 0))
 
 
 class Distribution(Value, frozen=True, kw_only=True):
@@ -70,24 +108,6 @@ class Distribution(Value, frozen=True, kw_only=True):
     min: float | None = None
     max: float | None = None
     samples: int = 0
-
-
-class ProfileMetrics(PerformanceMetrics, frozen=True, kw_only=True):
-    """What a profile found: the quick start's fields over the warm requests, and how the times are spread.
-
-    ``cold_start_ms`` is the time to the first token of the very first request, which is in no other figure.
-    ``failures`` of the ``test_count`` requests are in ``success_rate`` and in no time. ``formula_version`` names the
-    formulas of ``noa.measurement.samples``.
-    """
-
-    ttft_ms: Distribution
-    tpot_ms: Distribution
-    e2e_ms: Distribution
-    cold_start_ms: float | None
-    test_count: int
-    failures: int
-    mode: str
-    formula_version: int = FORMULA_VERSION
 
 
 def quantile(ordered: Sequence[float], fraction: float) -> float:
@@ -119,36 +139,47 @@ def distribution(values: Iterable[float | None]) -> Distribution:
     )
 
 
+def interval(values: Iterable[float | None]) -> Interval | None:
+    """Where the median of the values that are known lies, if they are enough to say."""
+    return median_interval(sorted(value for value in values if value is not None))
+
+
 def mean(values: Iterable[float | None]) -> float | None:
     """The arithmetic mean of the values that are known, ``None`` if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum of the counts that are known, ``None`` if there are none."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
 def tokens_per_second(samples: Iterable[Sample]) -> float | None:
     """Σ tokens / Σ end-to-end time over the successful samples whose tokens are known."""
-    tokens, milliseconds = 0, 0.0
-    for sample in samples:
-        if sample.success and sample.completion_tokens and sample.e2e_ms is not None:
-            tokens += sample.completion_tokens
-            milliseconds += sample.e2e_ms
+    return _rate((each.completion_tokens or None, each.e2e_ms) for each in samples if each.success)
+
+
+def output_tokens_per_second(samples: Iterable[Sample]) -> float | None:
+    """Σ tokens after the first chunk / Σ time since then."""
+    return _rate((each.later_tokens, each.generation_ms) for each in samples if each.success)
+
+
+def prompt_tokens_per_second(samples: Iterable[Sample]) -> float | None:
+    """Σ prompt tokens that no cache had / Σ TTFT."""
+    return _rate((_read_tokens(each), each.ttft_ms) for each in samples if each.success and not each.cache_hit)
+
+
+def _read_tokens(sample: Sample) -> int | None:
+    return None if sample.prompt_tokens is None else sample.prompt_tokens - (sample.cached_tokens or 0)
+
+
+def _rate(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
+    """Σ of the firsts per second of the seconds, over the pairs that are known."""
+    tokens, milliseconds = 0.0, 0.0
+    for count, duration_ms in pairs:
+        if count is not None and duration_ms is not None:
+            tokens += count
+            milliseconds += duration_ms
     return tokens * 1000 / milliseconds if milliseconds > 0 else None
-
-
-def summarise(samples: Sequence[Sample], *, cold: Sample | None, at: datetime, mode: str) -> ProfileMetrics:
-    """Sum up the warm samples of a profile that ended ``at``; ``cold`` is its first request, kept apart."""
-    successes = [sample for sample in samples if sample.success]
-    return ProfileMetrics(
-        average_latency=mean(sample.e2e_ms for sample in successes),
-        tokens_per_second=tokens_per_second(successes),
-        total_inferences=len(samples),
-        success_rate=len(successes) / len(samples) if samples else None,
-        last_benchmarked=at,
-        ttft_ms=distribution(sample.ttft_ms for sample in successes),
-        tpot_ms=distribution(sample.tpot_ms for sample in successes),
-        e2e_ms=distribution(sample.e2e_ms for sample in successes),
-        cold_start_ms=cold.ttft_ms if cold is not None and cold.success else None,
-        test_count=len(samples),
-        failures=len(samples) - len(successes),
-        mode=mode,
-    )
