@@ -1,60 +1,63 @@
-"""One request, from its admission to its last byte: admitted, carried by the provider, measured, released."""
+"""Requests as their callers see them: admitted, served by whoever can, measured, released."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from noa.chat import (
-    ChatEvent,
-    ChatReply,
-    ChatRequest,
-    EmbeddingReply,
-    EmbeddingRequest,
-    TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-    Usage,
-    UsageReported,
-)
-from noa.dialects.envelope import retarget
+from noa.attempt import CLIENT_CANCELLED, Attempt, Attempted
+from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest
 from noa.engine import DEFAULT_WAIT_S, Engine
 from noa.errors import (
     AIProviderError,
     ContextLengthError,
-    ModelUnavailableError,
     PayloadTooLargeError,
     ValidationError,
 )
 from noa.events import EventBus
+from noa.failover import Failover
 from noa.lease import Lease
+from noa.lifecycle.aliases import CURRENT
 from noa.measurement.live import LiveMetrics, ServedRequest
 from noa.models import ModelInfo
-from noa.providers.protocol import Dialect, RawRequest, RawResponse
+from noa.selection.faults import NOT_TAKEN, Fault, judge, judge_admission
+from noa.selection.needs import needs_of
+from noa.selection.retries import Again, GiveUp
+from noa.selection.wish import Wish
 from noa.state import RequestRecord
 from noa.storage.protocol import UsageStore
 
 T = TypeVar("T")
+#: The operation that is no inference, and in no figure.
+COUNTING = "count_tokens"
 #: Told of every request once it is over.
 Observer = Callable[[RequestRecord], None]
+#: Gives the names to try for a request, in order, where its own name leaves that open; else none.
+Route = Callable[[str | None, str, Callable[[], Wish]], Sequence[str]]
 
 
 class Inference:
     """Admits requests and keeps the live figures of what they took."""
 
-    def __init__(self, engine: Engine, usage: UsageStore, events: EventBus, *, track: bool) -> None:
+    def __init__(self, engine: Engine, usage: UsageStore, events: EventBus, failover: Failover, *, track: bool) -> None:
+        self.failover = failover
         self._engine = engine
         self._usage = usage
         self._events = events
         self._track = track
         self._live: dict[str, LiveMetrics] = {}
         self._observers: list[Observer] = []
+        self._route: Route | None = None
+
+    def route_by(self, route: Route) -> None:
+        """Have names that leave it open whom to ask resolved by this."""
+        self._route = route
 
     def observe(self, observer: Observer) -> None:
         """Have every finished request told."""
@@ -69,28 +72,70 @@ class Inference:
         streamed: bool = False,
         wait_s: float = DEFAULT_WAIT_S,
         within: int | None = None,
+        candidates: Sequence[str] = (),
+        failover: bool = True,
+        needs: Callable[[], Wish] | None = None,
     ) -> Serving:
         """Use a model for one request: ``async with inference.serve("current", "chat") as serving: …``.
 
         ``name`` is a key, an alias or a bare id (``None``: ``current``); it is loaded if need be. ``operation`` is
-        ``chat``, ``completion`` or ``embeddings``. Entering raises what is wrong with the name, or keeps the model
-        from serving.
+        ``chat``, ``completion``, ``embeddings`` or ``count_tokens``. Entering raises what is wrong with the name, or
+        keeps the model from serving. ``candidates``, where given, are the names to try in this order instead of
+        ``name`` and its configured fallbacks. ``failover=False`` asks this very model, once. ``wait_s`` is the time
+        within which the request must have found its model, all attempts together. ``needs`` says what the request
+        asks of a model, where Noa has to choose one; that raises when nobody can be chosen.
         """
+        request_id = request_id or new_request_id()
         return Serving(
             self._engine,
+            self.failover,
             self._finished,
-            name,
+            candidates or self._line_up(name, failover, request_id, needs or partial(needs_of, operation)),
             operation,
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             streamed=streamed,
             wait_s=wait_s,
             within=within,
+            persists=failover,
         )
 
-    async def hold(self, name: str | None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0) -> Lease:
-        """A lease: the model is loaded, and stays until the lease is released."""
-        found = await self._engine.find(name)
-        return await self._engine.acquire(found, hold=True, wait_s=wait_s, priority=priority)
+    async def hold(
+        self, name: str | None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0, failover: bool = True
+    ) -> Lease:
+        """A lease: the model is loaded, and stays until the lease is released. A fallback's, if it cannot be had."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        first: AIProviderError | None = None
+        for candidate in self._line_up(name, failover, new_request_id(), partial(needs_of, "chat")):
+            try:
+                found = await self._engine.find(candidate)
+                left_s = max(0.0, deadline - loop.time())
+                return await self._engine.acquire(found, hold=True, wait_s=left_s, priority=priority)
+            except AIProviderError as error:
+                first = first or error
+                if judge_admission(error) not in NOT_TAKEN:
+                    break
+        assert first is not None
+        raise first
+
+    def fallbacks(self, name: str | None) -> Sequence[str]:
+        """Where requests for a name go that its model does not take."""
+        if not self.failover.has_fallbacks:
+            return ()
+        asked = found = name or CURRENT
+        with suppress(AIProviderError):
+            found = self._engine.resolve(name)
+        key = self._engine.aliases.get(found, found)
+        others = self.failover.fallbacks(asked, found, key)
+        return [other for other in others if other not in (asked, found, key)]
+
+    def _line_up(
+        self, name: str | None, failover: bool, request_id: str, needs: Callable[[], Wish]
+    ) -> Sequence[str | None]:
+        routed = self._route(name, request_id, needs) if self._route is not None else ()
+        if not failover:
+            return routed[:1] or (name,)
+        return (*(routed or (name,)), *self.fallbacks(name))
 
     def record(self, key: str, latency_ms: float, tokens: int | None, *, success: bool) -> None:
         """Count an inference that somebody else made, in the live figures."""
@@ -129,9 +174,18 @@ class Inference:
         live.record(latency_ms, tokens, success, datetime.now(UTC), ttft_ms)
         self._engine.registry.put_metrics(key, live.metrics())
 
-    def _finished(self, record: RequestRecord) -> None:
+    def _add_use(self, record: RequestRecord) -> None:
+        live = self._live_of(record.key)
+        live.add_use(record.prompt_tokens, record.completion_tokens, record.cost_usd)
+        self._engine.registry.put_metrics(record.key, live.metrics())
+
+    def _finished(self, attempted: Attempted) -> None:
+        record = attempted.record
+        self.failover.ended(attempted)
         registry = self._engine.registry
         registry.touch(record.key, record.at)
+        if record.operation == COUNTING:
+            return
         if self._track and record.error_code not in NOT_THE_MODELS_FAULT:
             self._count(
                 record.key,
@@ -140,6 +194,8 @@ class Inference:
                 success=record.success,
                 ttft_ms=record.ttft_ms,
             )
+        if self._track:
+            self._add_use(record)
         self._usage.record(record)
         for observer in self._observers:
             observer(record)
@@ -147,14 +203,13 @@ class Inference:
             "model_key": record.key,
             "latency": record.latency_ms,
             "tokens_generated": record.completion_tokens,
+            "cost_usd": record.cost_usd,
             "success": record.success,
             "request_id": record.request_id,
         }
         self._events.publish("inference-complete", data)
 
 
-#: What is noted of a request whose caller went away.
-CLIENT_CANCELLED = "CLIENT_CANCELLED"
 #: Ends that are neither a success nor the model's failure: they say something of the caller, and change no live figure.
 NOT_THE_MODELS_FAULT = frozenset(
     {CLIENT_CANCELLED, ValidationError.code, ContextLengthError.code, PayloadTooLargeError.code}
@@ -162,232 +217,217 @@ NOT_THE_MODELS_FAULT = frozenset(
 
 
 class Serving:
-    """A request that is being served. Leaving it releases the model and lets go of the upstream, whatever happened."""
+    """A request that is being served, by whoever can. Leaving it releases everything, whatever happened.
+
+    Entering admits it to the first of its candidates that can be had. ``complete``, ``embed``, ``stream`` and ``carry``
+    go on to the next one as long as nobody has worked on the request and nothing of an answer was handed on. What is
+    raised in the end is what the model that was asked for said, unless a later one has failed in the midst of its work.
+    """
 
     def __init__(
         self,
         engine: Engine,
-        finished: Observer,
-        name: str | None,
+        failover: Failover,
+        finished: Callable[[Attempted], None],
+        candidates: Sequence[str | None],
         operation: str,
         *,
         request_id: str,
         streamed: bool,
         wait_s: float,
         within: int | None,
+        persists: bool,
     ) -> None:
         self.request_id = request_id
+        self.attempts = 0
+        self.spent = False
         self._engine = engine
+        self._failover = failover
         self._finished = finished
-        self._name = name
+        self._candidates = list(candidates)
         self._operation = operation
         self._streamed = streamed
         self._wait_s = wait_s
         self._within = within
-        self._lease: Lease | None = None
-        self._response: RawResponse | None = None
-        self._usage: Usage | None = None
-        self._sent_at = time.perf_counter()
-        self._first_at: float | None = None
-        self._failure: AIProviderError | None = None
+        self._persists = persists
+        self._attempt: Attempt | None = None
+        self._asked = self._name = self._candidates[0]
+        self._is_fallback = False
+        self._repeats = 0
+        self._deadline = 0.0
+        self._told_by: str | None = None
+        self._failed: tuple[AIProviderError, str | None] | None = None
 
     async def __aenter__(self) -> Self:
-        name = await self._engine.find(self._name)
-        self._lease = await self._engine.acquire(name, wait_s=self._wait_s, within=self._within)
-        self._sent_at = time.perf_counter()
+        self._deadline = asyncio.get_running_loop().time() + self._wait_s
+        self._failover.request()
+        self._choose()
+        await self._admit()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lease = self.lease
-        if isinstance(error, AIProviderError):
-            self._failure = error
-        try:
-            if self._response is not None:
-                await self._response.aclose()
-        finally:
-            lease.release()
-            self._finished(self._record(lease.key, cancelled=error is not None and self._failure is None))
+        await self._end(error)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that is being made."""
+        if self._attempt is None:
+            raise RuntimeError("this request is not admitted; enter it with “async with”")
+        return self._attempt
 
     @property
     def lease(self) -> Lease:
         """The lease it runs on."""
-        if self._lease is None:
-            raise RuntimeError("this request was not admitted yet; enter it with “async with”")
-        return self._lease
+        return self.attempt.lease
 
     @property
     def key(self) -> str:
         """The model that serves."""
-        return self.lease.key
+        return self.attempt.key
 
     @property
     def model(self) -> ModelInfo:
         """What is known of the model that serves."""
-        return self.lease.model
+        return self.attempt.model
 
-    def speaks(self, dialect: Dialect) -> bool:
-        """Whether the provider takes requests in this dialect as they are."""
-        return dialect in self.lease.provider.dialects
+    @property
+    def told_by(self) -> str | None:
+        """Whose word the caller gets: the model that serves, or the one whose error was raised; ``None`` in between."""
+        return self._told_by if self._attempt is None else self._attempt.key
 
-    async def open(
-        self,
-        dialect: Dialect,
-        path: str,
-        body: bytes,
-        *,
-        stream: bool,
-        headers: Sequence[tuple[str, str]] = (),
-    ) -> MeasuredResponse:
-        """Pass a request on in a dialect that the provider speaks; only the model's name is replaced."""
-        lease = self.lease
-        request = RawRequest(
-            dialect=dialect,
-            path=path,
-            body=retarget(body, model=lease.model.id),
-            model_id=lease.model.id,
-            stream=stream,
-            headers=tuple(headers),
-            endpoint=lease.endpoint,
-        )
-        self._response = await self._until_cut(lease.provider.open(request))
-        return MeasuredResponse(self._response, self)
+    async def carry(self, work: Callable[[Attempt], Awaitable[T]], *, bound: Callable[[], bool] | None = None) -> T:
+        """Do ``work`` with the model that was admitted, and again with the next one as long as that may be.
+
+        It may not once ``bound`` says that the caller was told who serves.
+        """
+        while True:
+            try:
+                return await work(self.attempt)
+            except AIProviderError as error:
+                await self._after(error, bound)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """A whole answer."""
-        lease = self.lease
-        reply = await self._until_cut(lease.provider.complete(request, lease.model.id, lease.endpoint))
-        self._usage = reply.usage
-        return reply
-
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        """An answer as it is made."""
-        lease = self.lease
-        events = lease.provider.stream(request, lease.model.id, lease.endpoint)
-        try:
-            while True:
-                try:
-                    event = await self._until_cut(anext(events))
-                except StopAsyncIteration:
-                    return
-                self._notice(event)
-                yield event
-        finally:
-            await events.aclose()
+        return await self.carry(lambda attempt: attempt.complete(request))
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingReply:
         """Vectors."""
-        lease = self.lease
-        reply = await self._until_cut(lease.provider.embed(request, lease.model.id, lease.endpoint))
-        self._usage = reply.usage
-        return reply
+        return await self.carry(lambda attempt: attempt.embed(request))
 
-    # What was measured.
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """An answer as it is made."""
+        while True:
+            try:
+                async with aclosing(self.attempt.stream(request)) as events:
+                    async for event in events:
+                        yield event
+            except AIProviderError as error:
+                await self._after(error, None)
+            else:
+                return
 
-    def _notice(self, event: ChatEvent) -> None:
-        if isinstance(event, UsageReported):
-            self._usage = event.usage
-        elif self._first_at is None and isinstance(event, TextDelta | ThinkingDelta | ToolCallDelta):
-            self._first_at = time.perf_counter()
+    # One attempt after the other.
 
-    def notice_chunk(self, response: RawResponse) -> None:
-        """A piece of a raw answer has come. One that comes whole has no first token that anybody saw."""
-        if self._streamed and self._first_at is None and response.begun:
-            self._first_at = time.perf_counter()
+    async def _after(self, error: AIProviderError, bound: Callable[[], bool] | None) -> None:
+        """An attempt has failed: make the next one, or raise what the caller is told."""
+        attempt = self.attempt
+        await self._end(error)
+        if attempt.answered or (bound is not None and bound()):
+            raise error
+        await self._go_on(error, judge(error), attempt.key, told_by=attempt.key)
+        await self._admit(previous=(attempt.key, error))
 
-    def notice_end(self, response: RawResponse) -> None:
-        """A raw answer is whole."""
-        self._usage = response.usage
-
-    def fail(self, error: AIProviderError) -> None:
-        """The answer could not be finished, and the caller was told so inside it."""
-        self._failure = error
-
-    async def _until_cut(self, work: Awaitable[T]) -> T:
-        """Wait for the upstream, or for the model being taken away by force."""
-        lease = self.lease
-        try:
-            async with asyncio.timeout(None) as patience:
-                lease.on_cut = lambda: patience.reschedule(asyncio.get_running_loop().time())
-                if lease.is_cut:
-                    lease.on_cut()
-                return await work
-        except TimeoutError:
-            if lease.is_cut:
-                raise taken_away(lease.key) from None
-            raise
-        finally:
-            lease.on_cut = None
-
-    def _record(self, key: str, *, cancelled: bool) -> RequestRecord:
-        usage = self._usage or Usage()
-        failure = self._failure
-        first_at = self._first_at
-        return RequestRecord(
-            request_id=self.request_id,
+    async def _go_on(self, error: AIProviderError, fault: Fault, key: str, *, told_by: str | None) -> None:
+        """Choose what to try next, and return when it is time to. Raises what the caller is told if nothing is."""
+        self._told_by = None
+        if self._failed is None or not self._is_fallback:
+            self._failed = (error, told_by)
+        left_s = self._deadline - asyncio.get_running_loop().time() if self._persists else 0.0
+        step = self._failover.after(
+            fault,
+            error,
             key=key,
-            at=datetime.now(UTC),
-            operation=self._operation,
-            streamed=self._streamed,
-            success=failure is None and not cancelled,
-            latency_ms=(time.perf_counter() - self._sent_at) * 1000,
-            ttft_ms=None if first_at is None else (first_at - self._sent_at) * 1000,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            error_code=CLIENT_CANCELLED if cancelled else (failure.code if failure else None),
+            others=[self._key_of(name) for name in self._candidates],
+            is_fallback=self._is_fallback,
+            repeats=self._repeats,
+            left_s=left_s,
         )
+        if isinstance(step, GiveUp):
+            self.spent = step.spent
+            # A fallback that did not take it either has nothing to say to who asked for another model.
+            taken = not self._is_fallback or not (fault in NOT_TAKEN or fault is Fault.DENIED)
+            told, self._told_by = (error, told_by) if taken else self._failed
+            raise told
+        self._failover.again()
+        if isinstance(step, Again):
+            self._repeats += 1
+            await asyncio.sleep(step.pause_s)
+        else:
+            self._choose()
 
-
-class MeasuredResponse:
-    """A raw answer on its way, with its first token and its usage noted as they pass."""
-
-    def __init__(self, response: RawResponse, serving: Serving) -> None:
-        self._response = response
-        self._serving = serving
-
-    @property
-    def status(self) -> int:
-        """The upstream's status, 2xx."""
-        return self._response.status
-
-    @property
-    def content_type(self) -> str:
-        """The upstream's content type."""
-        return self._response.content_type
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Upstream headers that may reach the caller."""
-        return self._response.headers
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives. Raises when it breaks off, or when the model is taken away by force."""
-        lease = self._serving.lease
-        closing: list[asyncio.Task[None]] = []
-        lease.on_cut = lambda: closing.append(asyncio.ensure_future(self._response.aclose()))
-        if lease.is_cut:
-            lease.on_cut()
-        try:
-            async with aclosing(self._response.chunks()) as chunks:
-                async for chunk in chunks:
-                    self._serving.notice_chunk(self._response)
-                    yield chunk
-        except AIProviderError:
-            if not lease.is_cut:
+    async def _admit(self, previous: tuple[str, AIProviderError] | None = None) -> None:
+        """Have the chosen model, or the next one as long as it cannot be had."""
+        while True:
+            self.attempts += 1
+            # The model is asked from now on as far as its breakers go, lest all who wait become its probe at once.
+            key = self._key_of(self._name)
+            began_at = self._failover.begin(key)
+            try:
+                lease = await self._acquire()
+            except AIProviderError as error:
+                self._failover.unadmitted(key, began_at, error)
+                await self._go_on(error, judge_admission(error), key, told_by=None)
+                previous = (key, error)
+                continue
+            except asyncio.CancelledError:
+                self._failover.unadmitted(key, began_at)
                 raise
-        finally:
-            lease.on_cut = None
-            self._serving.notice_end(self._response)
-            await asyncio.gather(*closing)
-        if lease.is_cut:
-            raise taken_away(lease.key)
+            if lease.key != key:
+                self._failover.unadmitted(key, began_at)
+                began_at = self._failover.begin(lease.key)
+            self._attempt = Attempt(
+                lease,
+                request_id=self.request_id,
+                operation=self._operation,
+                streamed=self._streamed,
+                number=self.attempts,
+                began_at=began_at,
+            )
+            if previous is not None and previous[0] != lease.key:
+                self._failover.moved(self.request_id, previous[0], lease.key, previous[1], self.attempts)
+            return
 
+    async def _acquire(self) -> Lease:
+        found = await self._engine.find(self._name)
+        left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
+        # Only the model that was asked for is held by a lease of the caller's own.
+        within = None if self._is_fallback else self._within
+        return await self._engine.acquire(found, wait_s=left_s, within=within)
 
-def taken_away(key: str) -> ModelUnavailableError:
-    """What a caller is told whose model was unloaded by force."""
-    return ModelUnavailableError(f"{key} was unloaded by force while it answered.", retry_after_s=1)
+    def _choose(self) -> None:
+        """Take the next candidate: the first that is ready, or else the least bad."""
+        index = 0
+        if len(self._candidates) > 1:
+            keys = [self._key_of(name) for name in self._candidates]
+            index, _ = self._failover.choose(keys)
+            if index and self.attempts == 0:
+                self._failover.moved(self.request_id, keys[0], keys[index], None, 1)
+        self._name = self._candidates.pop(index)
+        self._is_fallback = self._name is not self._asked
+        self._repeats = 0
+
+    def _key_of(self, name: str | None) -> str:
+        meant = name or CURRENT
+        return self._engine.aliases.get(meant, meant)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """End the attempt that is being made, if there is one."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._told_by = attempt.key
+            self._finished(await attempt.end(error))
 
 
 def new_request_id() -> str:
