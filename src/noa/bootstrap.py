@@ -11,22 +11,33 @@ from pathlib import Path
 import msgspec
 
 from noa.alias_book import AliasBook
+from noa.catalog import Catalog, services_of
+from noa.catalog.refresh import CatalogShelf
+from noa.chooser import Chooser
 from noa.config import Configuration, ProviderConfig
+from noa.config.policies import PolicySettings
 from noa.engine import Engine, EngineSettings
 from noa.errors import AIProviderError
 from noa.events import EventBus
+from noa.facts import Background, Lookup
+from noa.failover import Failover, FailoverSettings
 from noa.inference import Inference
 from noa.lifecycle.eviction import Room
 from noa.lifecycle.scheduler import Scheduler
 from noa.models import model_key
 from noa.presets import KNOWN_PROVIDERS
+from noa.probing import Prober
 from noa.providers.factory import ProviderFactory
 from noa.providers.protocol import Provider
+from noa.routing import Routing
 from noa.runtime.child import ChildRuntime
 from noa.runtime.hardware import Hardware, read_hardware
 from noa.runtime.launch import engine_build
 from noa.runtime.protocol import Runtime
+from noa.selection.aliases import canonical_name
+from noa.selection.wish import Objective, Wish
 from noa.shape import Shape
+from noa.splits import Splits
 from noa.state import SavedState
 from noa.storage.snapshot import read_snapshot, write_snapshot
 from noa.storage.sqlite import SqliteStateStore
@@ -34,7 +45,7 @@ from noa.storage.usage import SqliteUsageStore
 
 logger = logging.getLogger(__name__)
 
-#: How often live figures are written; a crash loses what came after.
+#: How often live figures are written (a crash loses what came after), and what engines take of memory is read.
 KEEP_FIGURES_S = 2.0
 #: How many requests of earlier runs are read back into the histories.
 REMEMBERED_REQUESTS = 2000
@@ -66,6 +77,9 @@ class House:
         engine: Engine,
         inference: Inference,
         aliases: AliasBook,
+        prober: Prober,
+        chooser: Chooser,
+        splits: Splits,
         events: EventBus,
         state: SqliteStateStore,
         usage: SqliteUsageStore,
@@ -74,6 +88,9 @@ class House:
         self.engine = engine
         self.inference = inference
         self.aliases = aliases
+        self.prober = prober
+        self.chooser = chooser
+        self.splits = splits
         self.events = events
         self.state = state
         self.usage = usage
@@ -85,12 +102,16 @@ class House:
 
         A crash costs no more than what came in between.
         """
-        self.inference.remember(reversed(await self.usage.requests(limit=REMEMBERED_REQUESTS)))
+        served = await self.usage.requests(limit=REMEMBERED_REQUESTS)
+        self.inference.remember(reversed(served))
+        self.chooser.remember(reversed(served))
+        self.splits.restore((await self.state.read()).splits)
         self._keeping = asyncio.get_running_loop().create_task(self._keep_figures())
 
     async def _keep_figures(self) -> None:
         while True:
             await asyncio.sleep(KEEP_FIGURES_S)
+            await self.engine.look_at_memory()
             try:
                 await self.engine.keep_usage()
             except AIProviderError as error:
@@ -143,22 +164,47 @@ async def build(
         events = EventBus()
         hardware = read_hardware()
         settings = _settings(configuration, hardware)
+        scheduler = Scheduler(_room(configuration, hardware))
         engine = Engine(
-            scheduler=Scheduler(_room(configuration, hardware)),
+            scheduler=scheduler,
             providers=_providers(configuration, factory or ProviderFactory()),
             runtime=runtime or ChildRuntime(llama_server=configuration.llama_server),
             state=state,
             events=events,
             settings=settings,
+            lookup=_lookup(configuration),
         )
-        inference = Inference(engine, usage, events, track=configuration.enable_performance_tracking)
+        failover = Failover(_failover(configuration, settings.providers), events)
+        inference = Inference(engine, usage, events, failover, track=configuration.enable_performance_tracking)
         aliases = AliasBook(engine, state, settings.providers)
+        prober = Prober(engine, inference, state, events)
+        chooser = Chooser(
+            engine.registry,
+            scheduler.view,
+            failover.trouble,
+            policies={name: _wish(name, policy, configuration) for name, policy in configuration.policies.items()},
+            explore=configuration.explore,
+        )
+        chooser.watch(events)
+        splits = Splits(engine, aliases, state, events)
+        routing = Routing(chooser, splits)
+        inference.route_by(routing.line_up)
+        inference.observe(routing.observe)
         opened.pop_all()
     for damaged in (state.set_aside, usage.set_aside):
         if damaged is not None:
             events.publish("state-set-aside", {"path": str(damaged)})
     return House(
-        engine=engine, inference=inference, aliases=aliases, events=events, state=state, usage=usage, place=place
+        engine=engine,
+        inference=inference,
+        aliases=aliases,
+        prober=prober,
+        chooser=chooser,
+        splits=splits,
+        events=events,
+        state=state,
+        usage=usage,
+        place=place,
     )
 
 
@@ -204,6 +250,46 @@ def _settings(configuration: Configuration, hardware: Hardware) -> EngineSetting
     )
 
 
+def _lookup(configuration: Configuration) -> Lookup:
+    """What the user and the catalogue say of a model."""
+    catalog = Catalog(CatalogShelf(configuration.catalog_dir).current_path, services_of(configuration.providers))
+
+    def look_up(provider: str, model_id: str) -> Background:
+        return Background(
+            configured=configuration.known_models.get(model_key(provider, model_id)),
+            catalog=catalog.facts(provider, model_id),
+        )
+
+    return look_up
+
+
+def _wish(name: str, policy: PolicySettings, configuration: Configuration) -> Wish:
+    """A policy of the configuration as the chooser takes it."""
+    return Wish(
+        capabilities=policy.capabilities,
+        prefer=Objective(policy.prefer),
+        max_cost=policy.max_cost,
+        max_ttft_ms=policy.max_ttft_ms,
+        min_context=policy.min_context,
+        min_success_rate=policy.min_success_rate,
+        providers=policy.providers,
+        models=policy.models,
+        policy=name,
+        explore=configuration.explore if policy.explore is None else policy.explore,
+    )
+
+
+def _failover(configuration: Configuration, providers: Mapping[str, str]) -> FailoverSettings:
+    """Where requests go that were not taken; the names in their canonical form, as far as they have one."""
+    return FailoverSettings(
+        fallbacks={
+            canonical_name(name, providers): tuple(canonical_name(other, providers) for other in others)
+            for name, others in configuration.fallbacks.items()
+        },
+        retries={config.name: config.max_retries for config in configuration.providers},
+    )
+
+
 def _default_model(provider: ProviderConfig | None) -> str | None:
     if provider is None or provider.default_model is None:
         return None
@@ -211,7 +297,4 @@ def _default_model(provider: ProviderConfig | None) -> str | None:
 
 
 def _advice(name: str, configuration: Configuration) -> str:
-    config = configuration.provider_config(name) or ProviderConfig(type=name)
-    if config.key_variable is None:
-        return f"give “{name}” an address or a key in noa.yaml."
-    return f"set {config.key_variable}, in the environment or in .env."
+    return (configuration.provider_config(name) or ProviderConfig(type=name)).advice

@@ -18,7 +18,6 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from noa import errors
 from noa.chat import ChatEvent
 from noa.client_answers import (
     Acknowledgement,
@@ -30,13 +29,17 @@ from noa.client_answers import (
     Logs,
     ModelList,
     Planned,
+    Probed,
+    ProbePlanned,
     ServerEvent,
     SwitchAcknowledgement,
+    UsageTotals,
 )
+from noa.client_refusal import error_from_answer
 from noa.dialects.openai import StreamDecoder
 from noa.dialects.sse import SseEvent, SseParser
-from noa.errors import AIProviderError, AuthenticationError, ProviderAuthenticationError, RateLimitError
-from noa.models import LoadOptions, LoadPlan, ModelCapability, ModelStatus, RegistryEntry, Value
+from noa.errors import AIProviderError
+from noa.models import LoadOptions, LoadPlan, ModelCapability, ModelStatus, ProbePlan, RegistryEntry, Value
 
 #: Where ``noa serve`` listens unless it is told otherwise.
 DEFAULT_URL = "http://localhost:3001"
@@ -63,18 +66,6 @@ class _Capabilities(Value, frozen=True, kw_only=True):
 class _EventBody(Value, frozen=True, kw_only=True):
     time: datetime
     data: dict[str, Any]
-
-
-class _Problem(Value, frozen=True, kw_only=True):
-    message: str
-    code: str | None = None
-    provider: str | None = None
-    retryable: bool | None = None
-    details: dict[str, Any] | None = None
-
-
-class _Envelope(Value, frozen=True, kw_only=True):
-    error: _Problem
 
 
 class NoaClient:
@@ -199,15 +190,58 @@ class NoaClient:
         """Ask every provider again what it has; the answer says what was found, per provider."""
         return await self._ask(dict[str, Any], "POST", "/models/discover", patient=True)
 
-    async def profile(self, key: str, *, test_count: int = 10) -> dict[str, Any]:
-        """Measure a model with that many real requests."""
-        path = f"/models/{_in_path(key)}/profile"
-        return await self._ask(dict[str, Any], "POST", path, body={"testCount": test_count}, patient=True)
+    async def split(self, name: str) -> dict[str, Any]:
+        """How an alias is split among models, and how each does."""
+        return await self._ask(dict[str, Any], "GET", f"/aliases/{_in_path(name)}/split")
+
+    async def split_alias(
+        self, name: str, weights: Mapping[str, float], guard: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
+        """Send these percentages of an alias's requests to other models; none of them ends the split."""
+        path = f"/aliases/{_in_path(name)}/split"
+        if not weights:
+            return await self._ask(dict[str, Any], "DELETE", path)
+        return await self._ask(dict[str, Any], "PUT", path, body={"weights": weights, "guard": guard})
+
+    async def promote_alias(self, name: str, key: str) -> AliasAcknowledgement:
+        """Make one of the models that an alias is split among its own, for all of its requests."""
+        path = f"/aliases/{_in_path(name)}/promote"
+        return await self._ask(AliasAcknowledgement, "POST", path, body={"key": key}, patient=True)
+
+    async def select(self, wanted: Mapping[str, object]) -> dict[str, Any]:
+        """Which model should serve what is ``wanted`` (the fields of ``POST /models/select``), and why."""
+        return await self._ask(dict[str, Any], "POST", "/models/select", body=dict(wanted))
+
+    async def decision(self, request_id: str) -> dict[str, Any]:
+        """Why a request to ``auto`` went where it went."""
+        return await self._ask(dict[str, Any], "GET", f"/decisions/{_in_path(request_id)}")
+
+    async def profile(self, key: str, *, test_count: int = 10, **settings: object) -> dict[str, Any]:
+        """Measure a model with that many real requests; ``settings`` are the route's other fields (``mode``, …)."""
+        body = {"testCount": test_count, **settings}
+        return await self._ask(dict[str, Any], "POST", f"/models/{_in_path(key)}/profile", body=body, patient=True)
+
+    async def stop_profile(self, key: str) -> dict[str, Any]:
+        """End a profile that is being made; whoever asked for it is answered with what it has measured."""
+        return await self._ask(dict[str, Any], "DELETE", f"/models/{_in_path(key)}/profile")
+
+    async def history(self, key: str) -> dict[str, Any]:
+        """A model's latest requests, oldest first, and its profiles, newest first."""
+        return await self._ask(dict[str, Any], "GET", f"/models/{_in_path(key)}/history")
 
     async def capabilities(self, key: str) -> tuple[ModelCapability, ...]:
         """What a model can do."""
         answer = await self._ask(_Capabilities, "GET", f"/models/{_in_path(key)}/capabilities")
         return answer.capabilities
+
+    async def probe(self, key: str) -> Probed:
+        """Find out by real requests what a model can do; they cost what requests cost."""
+        return await self._ask(Probed, "POST", f"/models/{_in_path(key)}/probe", body={}, patient=True)
+
+    async def plan_probe(self, key: str) -> ProbePlan:
+        """What that would take and cost at most. Nothing is asked of the model."""
+        answer = await self._ask(ProbePlanned, "POST", f"/models/{_in_path(key)}/probe", body={"plan": True})
+        return answer.plan
 
     async def logs(self, key: str, *, tail: int | None = None) -> Logs:
         """The last lines of a local model's process, running or ended."""
@@ -229,6 +263,15 @@ class NoaClient:
         """Counts over all models, in the quick start's fields."""
         return await self._ask(dict[str, Any], "GET", "/models/statistics")
 
+    async def usage(self, by: str = "model", *, since: datetime | None = None, key: str | None = None) -> UsageTotals:
+        """What was used and what it cost, by ``model``, ``key`` (of callers), ``hour`` or ``day``."""
+        query = {"by": by}
+        if since is not None:
+            query["since"] = since.isoformat()
+        if key is not None:
+            query["key"] = key
+        return await self._ask(UsageTotals, "GET", "/status/usage", query=query)
+
     async def save_state(self) -> dict[str, Any]:
         """Write the state down now; the answer says where."""
         return await self._ask(dict[str, Any], "POST", "/models/save-state")
@@ -238,8 +281,8 @@ class NoaClient:
     ) -> AsyncGenerator[ChatEvent]:
         """Continue a conversation (messages in OpenAI's shape) and yield the answer as it comes.
 
-        Without ``model`` the model in use answers, and without ``max_tokens`` as long as it likes. Close the iterator to
-        stop the answer. An answer that breaks off raises; it never ends as if it were whole.
+        Without ``model`` the model in use answers, and without ``max_tokens`` as long as it likes. Close the iterator
+        to stop the answer. An answer that breaks off raises; it never ends as if it were whole.
         """
         body: dict[str, object] = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}}
         if model is not None:
@@ -362,49 +405,6 @@ class NoaClient:
                 f"The server at {self.url} broke off the connection ({type(error).__name__}): it stopped, or it is "
                 "not Noa; NOA_URL says where to look for it."
             ) from error
-
-
-def error_from_answer(status: int, body: bytes, retry_after: str | None = None) -> AIProviderError | None:
-    """Rebuild the error that a server answered with, in either of its shapes; ``None`` if ``body`` is no such answer.
-
-    ``retry_after`` is the header of that name, in seconds.
-    """
-    try:
-        problem = msgspec.json.decode(body, type=_Envelope).error
-    except msgspec.DecodeError:
-        return None
-    return _error_class(status, problem)(
-        problem.message,
-        provider=problem.provider,
-        retryable=problem.retryable,
-        details=problem.details,
-        retry_after_s=float(retry_after) if retry_after is not None and retry_after.isdecimal() else None,
-    )
-
-
-#: Every class of the tree, the general before the special, as ``noa.errors`` defines them.
-_CLASSES = tuple(each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, AIProviderError))
-#: The inference routes use the codes that OpenAI's clients know; these differ from ours in more than their case.
-_INFERENCE_CODES: Mapping[str, type[AIProviderError]] = {
-    "INVALID_API_KEY": AuthenticationError,
-    "RATE_LIMIT_EXCEEDED": RateLimitError,
-}
-
-
-def _error_class(status: int, problem: _Problem) -> type[AIProviderError]:
-    """The class that fits best: of this code and status, of this code, or else of this status."""
-    code = (problem.code or "").upper()
-    of_code = [each for each in _CLASSES if each.code == code]
-    candidates = (
-        *(each for each in of_code if each.status == status),
-        *of_code,
-        *((_INFERENCE_CODES[code],) if code in _INFERENCE_CODES else ()),
-        *(each for each in _CLASSES if each.status == status),
-    )
-    chosen = next(iter(candidates), AIProviderError)
-    if chosen is AuthenticationError and problem.provider is not None:
-        return ProviderAuthenticationError
-    return chosen
 
 
 def _given(**fields: str | None) -> dict[str, object]:

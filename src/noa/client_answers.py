@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from noa.models import ActiveModel, LoadPlan, RegistryEntry, Value
+from noa.models import ActiveModel, LoadPlan, ModelCapability, ProbePlan, ProbeResult, RegistryEntry, Value
+from noa.state import UsageGrouping, UsageTotal
 
 
 class ModelList(Value, frozen=True, kw_only=True):
@@ -24,7 +25,7 @@ class LoadedModels(Value, frozen=True, kw_only=True):
 
 
 class CurrentModel(Value, frozen=True, kw_only=True):
-    """The answer of ``GET /models/current``; ``model`` is ``None`` when none is in use."""
+    """The answer of ``GET /models/current``; ``model`` is ``None`` when none is in use, and need not be loaded."""
 
     model: ActiveModel | None
 
@@ -42,6 +43,20 @@ class Planned(Value, frozen=True, kw_only=True):
     """The answer to a load that is only planned."""
 
     plan: LoadPlan
+
+
+class Probed(Value, frozen=True, kw_only=True):
+    """The answer to a probe: what it has shown, and what the model is known to do after it."""
+
+    key: str
+    results: tuple[ProbeResult, ...]
+    capabilities: tuple[ModelCapability, ...]
+
+
+class ProbePlanned(Value, frozen=True, kw_only=True):
+    """The answer to a probe that is only planned."""
+
+    plan: ProbePlan
 
 
 class SwitchAcknowledgement(Acknowledgement, frozen=True, kw_only=True):
@@ -96,6 +111,14 @@ class Logs(Value, frozen=True, kw_only=True):
 
     key: str
     lines: tuple[str, ...]
+
+
+class UsageTotals(Value, frozen=True, kw_only=True):
+    """The answer of ``GET /status/usage``."""
+
+    by: UsageGrouping
+    groups: tuple[UsageTotal, ...]
+    count: int
 
 
 class ServerEvent(Value, frozen=True, kw_only=True):

@@ -1,8 +1,11 @@
 """What happened, in order: events and the bus that carries them.
 
 Names and data fields are the quick start's (``model-loaded``, ``model-switched`` …), the fields in snake_case.
-``model-switched`` is about ``current`` alone; other aliases have ``alias-pointed`` (``alias``, ``key``, ``previous``,
-``reason``) and ``alias-removed`` (the same without ``key``).
+``capability-contradicted`` says that a probe has shown another thing than was known (``key``, ``capability``,
+``declared`` and its ``source``, ``probed``, ``detail``). ``model-switched`` is about ``current`` alone; other aliases
+have ``alias-pointed`` (``alias``, ``key``, ``previous``, ``reason``) and ``alias-removed`` (the same without
+``key``). ``model-missing`` (``key``, ``alias``, ``error``) says that an alias means a model that is not there any
+more.
 """
 
 from __future__ import annotations

@@ -61,11 +61,18 @@ def embedding_request(inputs: str | Sequence[str]) -> EmbeddingRequest:
 
 
 class LeasedModel:
-    """A loaded model that nothing evicts while you have it."""
+    """A loaded model that nothing evicts while you have it.
 
-    def __init__(self, inference: Inference, lease: Lease) -> None:
+    A request that it does not take goes to ``fallbacks``; with ``failover=False`` nothing is ever tried again.
+    """
+
+    def __init__(
+        self, inference: Inference, lease: Lease, *, fallbacks: Sequence[str] = (), failover: bool = True
+    ) -> None:
         self._inference = inference
         self._lease = lease
+        self._candidates = (lease.key, *(name for name in fallbacks if name != lease.key))
+        self._failover = failover
         self._streams: weakref.WeakSet[AsyncGenerator[object, None]] = weakref.WeakSet()
 
     @property
@@ -119,13 +126,21 @@ class LeasedModel:
             return await serving.embed(embedding_request(inputs))
 
     def _serve(self, operation: str, *, streamed: bool = False) -> Serving:
-        return self._inference.serve(self.key, operation, streamed=streamed, within=self._lease.number)
+        return self._inference.serve(
+            self.key,
+            operation,
+            streamed=streamed,
+            within=self._lease.number,
+            candidates=self._candidates,
+            failover=self._failover,
+        )
 
 
 class ModelUse:
     """``async with`` this to lease a model; every stream opened through it ends when it is left."""
 
-    def __init__(self, inference: Inference, name: str | None, *, wait_s: float, priority: int) -> None:
+    def __init__(self, inference: Inference, name: str | None, *, wait_s: float, priority: int, failover: bool) -> None:
+        self._failover = failover
         self._inference = inference
         self._name = name
         self._wait_s = wait_s
@@ -134,8 +149,10 @@ class ModelUse:
         self._model: LeasedModel | None = None
 
     async def __aenter__(self) -> LeasedModel:
-        self._lease = await self._inference.hold(self._name, wait_s=self._wait_s, priority=self._priority)
-        self._model = LeasedModel(self._inference, self._lease)
+        inference, failover = self._inference, self._failover
+        fallbacks = inference.fallbacks(self._name) if failover else ()
+        self._lease = await inference.hold(self._name, wait_s=self._wait_s, priority=self._priority, failover=failover)
+        self._model = LeasedModel(inference, self._lease, fallbacks=fallbacks, failover=failover)
         return self._model
 
     async def __aexit__(

@@ -6,7 +6,7 @@ Unknown is ``None``, never 0.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 import msgspec
@@ -20,6 +20,7 @@ class ProviderType(StrEnum):
     OPENAI = "openai"
     CLAUDE = "claude"
     LLAMA_CPP = "llama.cpp"
+    OLLAMA = "ollama"
 
 
 class ModelCapability(StrEnum):
@@ -32,6 +33,25 @@ class ModelCapability(StrEnum):
     VISION = "vision"
     STREAMING = "streaming"
     JSON_MODE = "json_mode"
+
+
+class EvidenceSource(StrEnum):
+    """Where a fact about a model comes from, the most trusted first.
+
+    ``configured`` by the user, ``probed`` by a real request, ``declared`` by the provider, ``metadata`` of the weights
+    file, the ``catalog``, or ``assumed`` from the model's name.
+    """
+
+    CONFIGURED = "configured"
+    PROBED = "probed"
+    DECLARED = "declared"
+    METADATA = "metadata"
+    CATALOG = "catalog"
+    ASSUMED = "assumed"
+
+
+#: Sources that may be out of date, or mistaken about this very model.
+_HEARSAY = frozenset({EvidenceSource.CATALOG, EvidenceSource.ASSUMED})
 
 
 class ModelStatus(StrEnum):
@@ -74,7 +94,7 @@ class PerformanceMetrics(Value, frozen=True, kw_only=True):
 
     ``average_latency`` is in milliseconds end to end, ``tokens_per_second`` counts generated tokens, ``success_rate``
     is 0–1 and ``memory_usage`` is in MB. Live figures are exponential moving averages of weight 0.2: the success rate
-    over every request, the others over those that succeeded.
+    over every request, the others over those that succeeded. The totals are over every request of which they are known.
     """
 
     average_latency: float | None = None
@@ -83,10 +103,83 @@ class PerformanceMetrics(Value, frozen=True, kw_only=True):
     success_rate: float | None = None
     last_benchmarked: datetime | None = None
     memory_usage: float | None = None
+    total_prompt_tokens: int | None = None
+    total_completion_tokens: int | None = None
+    total_cost_usd: float | None = None
+
+
+class PriceSource(StrEnum):
+    """Who says what a model costs: the user, the catalogue, the provider itself, or that it runs on our own machine."""
+
+    CONFIGURED = "configured"
+    CATALOG = "catalog"
+    PROVIDER = "provider"
+    LOCAL = "local"
+
+
+class PriceTier(Value, frozen=True, kw_only=True):
+    """What the whole request costs once its prompt has more than ``above`` tokens. ``None``: as without the tier."""
+
+    above: int
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    reasoning: float | None = None
+
+
+class Price(Value, frozen=True, kw_only=True):
+    """What a model's tokens cost, in USD per million of them.
+
+    ``None`` is not known, and 0 is free. Only ``cache_read`` and ``cache_write`` (tokens read from and written to the
+    service's prompt cache) and ``reasoning`` mean something else by ``None``: that the service has no price of its own
+    for these, and bills them as ``input`` and as ``output``. ``as_of`` is the day of which the source knew it so, and
+    ``note`` says what the figures alone don't.
+    """
+
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    reasoning: float | None = None
+    tiers: tuple[PriceTier, ...] = ()
+    source: PriceSource
+    as_of: date | None = None
+    note: str | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is known that no token costs anything."""
+        return (
+            self.input == 0
+            and self.output == 0
+            and not (self.cache_read or self.cache_write or self.reasoning or self.tiers)
+        )
+
+
+class CapabilityEvidence(Value, frozen=True, kw_only=True):
+    """Why a model is known to do something, or not to. ``at`` is when that was learned, ``detail`` what was seen."""
+
+    capability: ModelCapability
+    supported: bool
+    source: EvidenceSource
+    at: datetime | None = None
+    detail: str | None = None
+
+
+class FactSources(Value, frozen=True, kw_only=True):
+    """Where a model's window and its longest answer are known from. The price says so itself."""
+
+    context_window: EvidenceSource | None = None
+    max_tokens: EvidenceSource | None = None
 
 
 class ModelInfo(Value, frozen=True, kw_only=True):
-    """What a provider says of one of its models. ``context_window`` and ``max_tokens`` are in tokens."""
+    """What is known of a model. ``context_window`` and ``max_tokens`` are in tokens.
+
+    ``evidence`` has a line for each capability that it is known to have, or known to lack; ``capabilities`` are those
+    it has. A provider may leave ``evidence`` and ``sources`` empty: then what it says counts as its declaration.
+    """
 
     id: str
     name: str
@@ -95,15 +188,25 @@ class ModelInfo(Value, frozen=True, kw_only=True):
     max_tokens: int | None = None
     capabilities: tuple[ModelCapability, ...] = ()
     metadata: dict[str, object] = {}
+    evidence: tuple[CapabilityEvidence, ...] = ()
+    sources: FactSources = FactSources()
+    price: Price | None = None
 
     @property
     def key(self) -> str:
         """The canonical name, ``provider:model``."""
         return model_key(self.provider, self.id)
 
+    def lacks(self, capability: ModelCapability) -> bool:
+        """Whether it is known not to have it, by somebody who can know: the catalogue and a name's sound cannot."""
+        return any(
+            line.capability is capability and not line.supported and line.source not in _HEARSAY
+            for line in self.evidence
+        )
+
 
 class RegistryEntry(Value, frozen=True, kw_only=True):
-    """A known model as the registry shows it: the provider's facts, where it stands, how it has been doing."""
+    """A known model as the registry shows it: the facts, where it stands, how it has been doing."""
 
     key: str
     id: str
@@ -122,14 +225,21 @@ class RegistryEntry(Value, frozen=True, kw_only=True):
     file_size: int | None = None
     checksum: str | None = None
     error: str | None = None
+    evidence: tuple[CapabilityEvidence, ...] = ()
+    sources: FactSources = FactSources()
+    price: Price | None = None
 
 
 class ActiveModel(Value, frozen=True, kw_only=True):
-    """A loaded model. ``memory_bytes`` and ``pid`` belong to the process of a local one."""
+    """A model in use: loaded, or current wherever it stands. ``loaded_at`` is ``None`` while it is not loaded.
+
+    ``pid``, ``memory_bytes`` (as of the last seconds), ``context_size`` (tokens per slot), ``slots`` (requests at once)
+    and ``threads`` are those of a local one's process. ``error`` says why it failed, or is not there.
+    """
 
     key: str
     model: ModelInfo
-    loaded_at: datetime
+    loaded_at: datetime | None
     total_inferences: int = 0
     performance_metrics: PerformanceMetrics | None = None
     status: ModelStatus = ModelStatus.LOADED
@@ -138,6 +248,10 @@ class ActiveModel(Value, frozen=True, kw_only=True):
     ttl_s: float | None = None
     pid: int | None = None
     memory_bytes: int | None = None
+    context_size: int | None = None
+    slots: int | None = None
+    threads: int | None = None
+    error: str | None = None
 
 
 class SwitchResult(Value, frozen=True, kw_only=True):
@@ -168,6 +282,35 @@ class LoadPlan(Value, frozen=True, kw_only=True):
     evicts: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     threads: int | None
+
+
+class ProbeOutcome(StrEnum):
+    """What a probe has shown: that a model can, that it cannot, or nothing."""
+
+    SUPPORTED = "supported"
+    UNSUPPORTED = "unsupported"
+    INCONCLUSIVE = "inconclusive"
+
+
+class ProbeResult(Value, frozen=True, kw_only=True):
+    """What a real request showed ``at`` that moment; ``detail`` is what was seen."""
+
+    capability: ModelCapability
+    outcome: ProbeOutcome
+    detail: str
+    at: datetime
+
+
+class ProbePlan(Value, frozen=True, kw_only=True):
+    """What probing a model would take at most. ``cost_usd`` is ``None`` where its price is not known, 0 where free."""
+
+    key: str
+    capabilities: tuple[ModelCapability, ...]
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    price: Price | None = None
 
 
 class CacheType(StrEnum):

@@ -10,9 +10,9 @@ from datetime import datetime
 import msgspec
 
 from noa.errors import ModelNotFoundError, ValidationError
-from noa.lifecycle.slots import SlotView
+from noa.facts import Lookup, enrich, is_about, nothing_known
 from noa.models import (
-    ActiveModel,
+    CapabilityEvidence,
     ModelCapability,
     ModelInfo,
     ModelStatus,
@@ -22,7 +22,7 @@ from noa.models import (
 )
 from noa.providers.protocol import Locality, Offer
 from noa.selection.aliases import Names, resolve
-from noa.state import ModelUsage
+from noa.state import CapabilityProbed, ModelUsage
 
 #: Says where a model stands and, if it failed, why.
 StatusOf = Callable[[str], tuple[ModelStatus, str | None]]
@@ -43,11 +43,23 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[str, ...]
 
 
-class Registry:
-    """Every model that some provider offers."""
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's own words of a model, and when it said them."""
 
-    def __init__(self, status_of: StatusOf) -> None:
+    offer: Offer
+    at: datetime
+
+
+class Registry:
+    """Every model that some provider offers, with what others know of it: ``lookup`` says that."""
+
+    def __init__(self, status_of: StatusOf, lookup: Lookup = nothing_known) -> None:
+        #: Grows whenever something about what is offered changes.
+        self.revision = 0
         self._status_of = status_of
+        self._lookup = lookup
+        self._said: dict[str, Said] = {}
+        self._probed: dict[str, dict[ModelCapability, CapabilityProbed]] = {}
         self._offers: dict[str, Offer] = {}
         self._departed: dict[str, Offer] = {}
         self._registered_at: dict[str, datetime] = {}
@@ -60,12 +72,14 @@ class Registry:
 
     def merge(self, provider: str, offers: Iterable[Offer], at: datetime) -> Merged:
         """Replace what a provider offers by what it says now."""
+        self.revision += 1
         before = set(self._keys_by_provider.get(provider, ()))
         fresh = {model_key(provider, offer.model.id): offer for offer in offers}
         for key in before - fresh.keys():
             self._departed[key] = self._offers.pop(key)
+            del self._said[key]
         for key, offer in fresh.items():
-            self._offers[key] = offer
+            self._take(key, Said(offer=offer, at=at))
             self._departed.pop(key, None)
             self._registered_at.setdefault(key, at)
         self._keys_by_provider[provider] = list(fresh)
@@ -74,14 +88,45 @@ class Registry:
 
     def amend(self, key: str, model: ModelInfo) -> None:
         """A provider said more of one model."""
-        offer = self._offers.get(key)
-        if offer is not None:
-            self._offers[key] = msgspec.structs.replace(offer, model=model)
+        if key in self._said:
+            said = self._said[key]
+            self._take(key, Said(offer=msgspec.structs.replace(said.offer, model=model), at=said.at))
+
+    def _take(self, key: str, said: Said) -> None:
+        self.revision += 1
+        self._said[key] = said
+        self._offers[key] = self._enriched(said, self._probed.get(key, {}).values())
+
+    def _enriched(self, said: Said, probed: Iterable[CapabilityProbed]) -> Offer:
+        offer, model = said.offer, said.offer.model
+        counted = [probe for probe in probed if is_about(probe, offer)]
+        background = self._lookup(model.provider, model.id)
+        return msgspec.structs.replace(offer, model=enrich(model, background=background, probed=counted, at=said.at))
+
+    # What probes have shown.
+
+    def prove(self, probes: Iterable[CapabilityProbed]) -> None:
+        """Let these count from now on, each instead of an earlier one of its model and capability."""
+        changed = set()
+        for probe in probes:
+            self._probed.setdefault(probe.key, {})[probe.capability] = probe
+            changed.add(probe.key)
+        for key in changed & self._said.keys():
+            self._take(key, self._said[key])
+
+    def claims(self, key: str) -> tuple[CapabilityEvidence, ...]:
+        """The evidence for what a model can do, probes left out. Raises ``ModelNotFoundError``."""
+        self.offer(key)
+        return self._enriched(self._said[key], ()).model.evidence
 
     def _index_ids(self) -> None:
         self._keys_by_id = {}
         for key, offer in self._offers.items():
             self._keys_by_id.setdefault(offer.model.id, []).append(key)
+        exact = set(self._keys_by_id)
+        for key, offer in self._offers.items():
+            for other in set(offer.other_ids) - exact:
+                self._keys_by_id.setdefault(other, []).append(key)
 
     # What was measured.
 
@@ -130,23 +175,6 @@ class Registry:
         """What is remembered of every model's use."""
         return self._figures
 
-    def active(self, view: SlotView, loaded_at: datetime, *, pid: int | None, memory_bytes: int | None) -> ActiveModel:
-        """A loaded model with what is known of it. ``pid`` and ``memory_bytes`` are those of its process, if any."""
-        metrics = self.figures(view.key).metrics
-        return ActiveModel(
-            key=view.key,
-            model=self.last_offer(view.key).model,
-            loaded_at=loaded_at,
-            total_inferences=metrics.total_inferences if metrics else 0,
-            performance_metrics=metrics,
-            status=view.status,
-            in_flight=view.in_flight,
-            pinned=view.options.pin,
-            ttl_s=view.options.ttl_s,
-            pid=pid,
-            memory_bytes=memory_bytes,
-        )
-
     # Questions.
 
     def __len__(self) -> int:
@@ -169,6 +197,10 @@ class Registry:
     def last_offer(self, key: str) -> Offer:
         """The same of a model that is in use, even if its provider does not list it any more."""
         return self._departed[key] if key in self._departed else self.offer(key)
+
+    def last_path(self, key: str) -> str | None:
+        """The weights file of a model that is offered no longer, as it was."""
+        return self._departed[key].path if key in self._departed else None
 
     def get(self, key: str) -> RegistryEntry | None:
         """One model, or ``None`` if it is unknown."""
@@ -249,6 +281,9 @@ class Registry:
             file_size=offer.size_bytes,
             checksum=None,
             error=error,
+            evidence=model.evidence,
+            sources=model.sources,
+            price=model.price,
         )
 
 

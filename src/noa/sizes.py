@@ -13,7 +13,7 @@ from noa.lifecycle.footprint import CACHE_TYPES, Basis, EngineShape, Footprint, 
 from noa.models import LoadOptions
 from noa.providers.protocol import Locality, Offer
 from noa.runtime.allocation import read_allocation
-from noa.runtime.llama_server import CPU_BATCH
+from noa.runtime.llama_server import CHECKPOINTS, CPU_BATCH
 from noa.runtime.protocol import EngineProcess, EngineSpec
 from noa.shape import Shape
 from noa.state import EngineIdentity, SizeMeasured
@@ -83,7 +83,7 @@ class Sizes:
 
         That is the larger of two figures: what the engine reports to have allocated with the overhead of a process, and
         what is resident. The report is known to the byte but leaves out what the process takes beside; resident memory
-        leaves out what was not touched yet.
+        leaves out what was not touched yet. Checkpoints come with requests, so both are without them.
         """
         spec = self._shape.spec(offer, options)
         resident_bytes = process.memory_bytes() or 0
@@ -93,6 +93,7 @@ class Sizes:
         size_bytes = max(resident_bytes, allocated_bytes)
         if not size_bytes:
             return None
+        size_bytes += needed.checkpoint_bytes if needed else 0
         by = "resident" if resident_bytes >= allocated_bytes else "allocation"
         return SizeMeasured(engine=self._identity(offer, spec), size_bytes=size_bytes, by=by)
 
@@ -141,8 +142,9 @@ def _footprint(offer: Offer, spec: EngineSpec) -> Footprint | None:
         slots=spec.slots,
         cache_type_k=spec.cache_type,
         cache_type_v=spec.cache_type,
-        batch_size=spec.context_size if spec.embedding else CPU_BATCH,
+        batch_size=spec.context_size if spec.embedding and not spec.last_token else CPU_BATCH,
         embedding=spec.embedding,
-        repacks=not spec.gpu_layers,
+        repacks=spec.maps and not spec.gpu_layers,
+        checkpoints=CHECKPOINTS,
     )
     return footprint(offer.header, shape, files_bytes=offer.size_bytes)

@@ -6,10 +6,11 @@ The scheduler says *that* something must be kept (a ``Change``), the storage kee
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
-from noa.models import LoadOptions, PerformanceMetrics, Value
+from noa.models import LoadOptions, ModelCapability, PerformanceMetrics, Value
 
 
 class AliasPointed(Value, frozen=True, kw_only=True):
@@ -94,8 +95,58 @@ class SizeMeasured(Value, frozen=True, kw_only=True):
     by: str
 
 
+class CapabilityProbed(Value, frozen=True, kw_only=True):
+    """A real request has shown ``at`` that moment that a model can do something, or that it cannot.
+
+    ``detail`` is what was seen. ``file_bytes`` and ``modified_ns`` (nanoseconds since 1970) are those of a local
+    model's file, for which alone it counts.
+    """
+
+    key: str
+    capability: ModelCapability
+    supported: bool
+    at: datetime
+    detail: str | None = None
+    file_bytes: int | None = None
+    modified_ns: int | None = None
+
+
+class Guard(Value, frozen=True, kw_only=True):
+    """When a newcomer is taken out of a split by itself: if it is measurably worse than the alias's own model.
+
+    ``max_error_rise`` is by how much more of its requests may fail (0.05: five in a hundred more),
+    ``max_latency_ratio`` how many times as long it may take (``None``: as long as it likes). Nothing is decided before
+    ``min_requests``.
+    """
+
+    max_error_rise: float = 0.05
+    max_latency_ratio: float | None = 1.5
+    min_requests: int = 20
+
+
+class AliasSplit(Value, frozen=True, kw_only=True):
+    """Which part of an alias's requests goes to which other model: ``weights`` maps keys to percentages.
+
+    The rest goes to the model that the alias means. Without ``weights`` the alias is split no longer; without a
+    ``guard`` nobody but a person ends it.
+    """
+
+    alias: str
+    weights: dict[str, float] = msgspec.field(default_factory=dict)
+    guard: Guard | None = None
+
+
 Change = (
-    AliasPointed | ModelKept | ModelDropped | ModelUsage | ProcessIntended | ProcessStarted | ProcessGone | SizeMeasured
+    AliasPointed
+    | ModelKept
+    | ModelDropped
+    | ModelUsage
+    | ProcessIntended
+    | ProcessStarted
+    | ProcessGone
+    | SizeMeasured
+    | CapabilityProbed
+    | AliasSplit
 )
 
 
@@ -135,10 +186,16 @@ class SavedState(Value, frozen=True, kw_only=True):
     usage: tuple[ModelUsage, ...] = ()
     processes: tuple[ProcessRecord, ...] = ()
     sizes: tuple[SizeMeasured, ...] = ()
+    probes: tuple[CapabilityProbed, ...] = ()
+    splits: tuple[AliasSplit, ...] = ()
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One inference as it was served. Durations in milliseconds; ``None`` where it was not measured or not reported."""
+    """One inference as it was served. Durations in milliseconds; ``None`` where it was not measured or not reported.
+
+    ``caller`` is the name of the key that the caller showed, and ``cost_usd`` is what the tokens cost at the price that
+    was known then.
+    """
 
     request_id: str
     key: str
@@ -152,7 +209,38 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    caller: str | None = None
     error_code: str | None = None
+
+
+class UsageGrouping(StrEnum):
+    """What usage is summed up by. ``key`` is the key that callers showed."""
+
+    MODEL = "model"
+    KEY = "key"
+    HOUR = "hour"
+    DAY = "day"
+
+
+class UsageTotal(Value, frozen=True, kw_only=True):
+    """What one ``group`` used: a model's key, the name of a caller's key, an hour or a day in UTC.
+
+    Tokens are summed over the ``counted_requests``, whose provider counted them, and the cost over those with a known
+    one, ``priced_requests``. ``None`` is not known; the group is ``None`` for callers without a key of their own.
+    """
+
+    group: str | None
+    requests: int
+    failures: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    counted_requests: int
+    cost_usd: float | None
+    priced_requests: int
 
 
 class ProfileRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,6 +74,72 @@ def rollback(name: str, reason: str | None, as_json: bool) -> None:
 
 @alias.command()
 @click.argument("name")
+@click.argument("shares", nargs=-1, metavar="[KEY=PERCENT]...")
+@click.option("--off", is_flag=True, help="Send all requests to the alias's own model again.")
+@click.option("--guard/--no-guard", default=True, help="Take out whoever is measurably worse, by itself (the default).")
+@click.option(
+    "--max-error-rise", type=float, default=0.05, show_default=True, help="How much more may fail: 0.05 is 5 %."
+)
+@click.option(
+    "--max-latency-ratio", type=float, default=1.5, show_default=True, help="How many times as long it may take."
+)
+@click.option("--min-requests", type=int, default=20, show_default=True, help="Decide nothing before so many requests.")
+@json_option
+def split(
+    name: str,
+    shares: tuple[str, ...],
+    off: bool,
+    guard: bool,
+    max_error_rise: float,
+    max_latency_ratio: float,
+    min_requests: int,
+    as_json: bool,
+) -> None:
+    """Send part of NAME's requests to other models, or show how they do.
+
+    \b
+    noa alias split prod openai:gpt-4o=10    ten percent go there, the rest where NAME points
+    noa alias split prod                     how each of them does
+    noa alias promote prod openai:gpt-4o     it gets all of them
+    noa alias split prod --off               it gets none
+    """
+    weights = dict(_share(each) for each in shares)
+    limits = {"maxErrorRise": max_error_rise, "maxLatencyRatio": max_latency_ratio, "minRequests": min_requests}
+    if weights or off:
+        answer = ask(lambda client: client.split_alias(name, weights, limits if guard else None))
+    else:
+        answer = ask(lambda client: client.split(name))
+    if as_json:
+        show_json(answer)
+    elif answer["shares"]:
+        rows = [
+            (each["key"], f"{each['percent']:g} %", str(each["requests"]), str(each["failures"]))
+            for each in answer["shares"]
+        ]
+        show_table(("KEY", "SHARE", "REQUESTS", "FAILED"), rows)
+    else:
+        note(f"{name} is not split: its own model has all of its requests.")
+
+
+def _share(text: str) -> tuple[str, float]:
+    key, separator, percent = text.rpartition("=")
+    try:
+        return (key, float(percent)) if separator else ("", float(text))
+    except ValueError:
+        raise click.UsageError(f"“{text}” is no share; write KEY=PERCENT, such as openai:gpt-4o=10.") from None
+
+
+@alias.command()
+@click.argument("name")
+@click.argument("key")
+@json_option
+def promote(name: str, key: str, as_json: bool) -> None:
+    """Make KEY, which takes part in NAME, its own model for all requests; no request fails for it."""
+    acknowledge(ask(lambda client: client.promote_alias(name, key)), as_json)
+
+
+@alias.command()
+@click.argument("name")
 @json_option
 def history(name: str, as_json: bool) -> None:
     """Show what NAME has meant, newest first."""

@@ -41,9 +41,13 @@ COMMANDS: Mapping[str, Row] = {
         "noa.cli.show:show",
         "Show what is known of a model: what it can do, how it is doing, and the end of its log.",
     ),
+    "profile": Row("noa.cli.profile:profile", "Measure models by real requests and show them side by side."),
+    "select": Row("noa.cli.select:select", "Say which model should serve, and why; nothing is loaded."),
     "alias": Row("noa.cli.aliases:alias", "Manage names that follow a model: prod, fast, whatever you like."),
     "events": Row("noa.cli.events:events", "Show what happens in the server, as it happens."),
     "logs": Row("noa.cli.logs:logs", "Show the last lines of a local model's process."),
+    "catalog": Row("noa.cli.catalog:catalog", "Show what is known of models at large: windows, capabilities, prices."),
+    "stats": Row("noa.cli.stats:stats", "Show what was used and what it cost."),
     "version": Row("noa.cli.version:version", "Show the version of Noa."),
 }
 ALIASES: Mapping[str, str] = {"list": "ls", "stop": "unload"}

@@ -87,7 +87,8 @@ def ls(
 def ps(as_json: bool) -> None:
     """List the loaded models.
 
-    The one in use is marked with an asterisk. MEMORY is the model's own process's; TOK/S is a moving average.
+    The one in use is marked with an asterisk. MEMORY is the model's own process's, CONTEXT the tokens that each of its
+    requests may take there; TOK/S is a moving average.
     """
     loaded: LoadedModels = ask(lambda client: client.loaded())
     if as_json:
@@ -95,10 +96,13 @@ def ps(as_json: bool) -> None:
     elif loaded.models:
         current_key = loaded.current_model.key if loaded.current_model is not None else None
         now = datetime.now(UTC)
-        columns = ("KEY", "STATUS", "PID", "MEMORY", "IN FLIGHT", "REQUESTS", "TOK/S", "LOADED", "TTL/PIN")
+        columns = ("KEY", "STATUS", "PID", "MEMORY", "CONTEXT", "IN FLIGHT", "REQUESTS", "TOK/S", "LOADED", "TTL/PIN")
         show_table(columns, [active_row(active, current_key, now) for active in loaded.models])
     else:
         note("No model is loaded. Load one with “noa load KEY”; “noa ls” lists the keys.")
+    if not as_json and (current := loaded.current_model) is not None:
+        for sentence in standing(current):
+            note(sentence)
 
 
 @click.command()
@@ -106,7 +110,8 @@ def ps(as_json: bool) -> None:
 def current(as_json: bool) -> None:
     """Show the model in use.
 
-    The first line is its key; piped into another program, the key is all. Without a model in use the exit code is 3.
+    The first line is its key; piped into another program, the key is all. What keeps it from serving is on stderr.
+    Without a model in use the exit code is 3.
     """
     answer: CurrentModel = ask(lambda client: client.current())
     if as_json:
@@ -118,6 +123,8 @@ def current(as_json: bool) -> None:
         if sys.stdout.isatty():
             for line in active_details(answer.model, datetime.now(UTC)):
                 click.echo(f"  {printable(line)}")
+        for sentence in standing(answer.model):
+            note(sentence)
 
 
 @click.command()
@@ -246,22 +253,50 @@ def active_row(active: ActiveModel, current_key: str | None, now: datetime) -> S
         active.status,
         UNKNOWN if active.pid is None else str(active.pid),
         byte_size(active.memory_bytes),
+        UNKNOWN if (context := context_of(active)) is None else str(context),
         str(active.in_flight),
         str(active.total_inferences),
         speed(active),
-        time_since(active.loaded_at, now),
+        UNKNOWN if active.loaded_at is None else time_since(active.loaded_at, now),
         keeping(active),
     )
 
 
 def active_details(active: ActiveModel, now: datetime) -> Sequence[str]:
     """What ``noa current`` tells people of the model beyond its key."""
-    context = active.model.context_window
-    return (
-        f"{active.status} {time_since(active.loaded_at, now)}, kept: {keeping(active)}",
+    since = "" if active.loaded_at is None else f" {time_since(active.loaded_at, now)}"
+    details = [
+        f"{active.status}{since}, kept: {keeping(active)}",
         f"requests: {active.total_inferences}, in flight: {active.in_flight}, tokens/s: {speed(active)}",
-        f"context: {UNKNOWN if context is None else context}, memory: {byte_size(active.memory_bytes)}",
-    )
+        f"context: {described_context(active)}, memory: {byte_size(active.memory_bytes)}",
+    ]
+    if active.slots is not None and active.threads is not None:
+        details.append(f"slots: {active.slots}, threads: {active.threads}")
+    return details
+
+
+def standing(current: ActiveModel) -> Sequence[str]:
+    """What to know of the model in use while it is not loaded; nothing while it is."""
+    if current.error is not None:
+        return (current.error,)
+    if current.loaded_at is not None:
+        return ()
+    if current.status is ModelStatus.LOADING:
+        return (f"{current.key} is in use and loading; whoever asks for it waits.",)
+    return (f"{current.key} is in use but not loaded; it is loaded when it is asked for.",)
+
+
+def context_of(active: ActiveModel) -> int | None:
+    """How many tokens a request may take: in our own process, or as its provider says."""
+    return active.context_size if active.context_size is not None else active.model.context_window
+
+
+def described_context(active: ActiveModel) -> str:
+    """The same in words; of a process of ours, with what its model was trained for where that is more."""
+    context, trained = context_of(active), active.model.context_window
+    if context is None:
+        return UNKNOWN
+    return f"{context}" if trained is None or trained == context else f"{context} (the model: {trained})"
 
 
 def marked(key: str, current_key: str | None) -> str:

@@ -85,6 +85,22 @@ class ByteBar(_Bar):
             note(f"{self._title}: {byte_size(done)} of {byte_size(total)}")
 
 
+class CountBar(_Bar):
+    """So many of so many."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, _count_columns)
+        self._shown: str | None = None
+
+    def advance(self, done: int, total: int, phase: str) -> None:
+        """So many of so many are done, and this is the phase of the work."""
+        if self._progress is not None:
+            self._draw(done, total, printable(phase))
+        elif phase != self._shown:
+            self._shown = phase
+            note(f"{self._title}: {phase}")
+
+
 def _phase_columns() -> tuple[ProgressColumn, ...]:
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -97,3 +113,10 @@ def _byte_columns() -> tuple[ProgressColumn, ...]:
 
     title = TextColumn("{task.description}", markup=False)
     return title, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()
+
+
+def _count_columns() -> tuple[ProgressColumn, ...]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    title, phase = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[phase]}", markup=False)
+    return title, BarColumn(24), MofNCompleteColumn(), phase, TimeElapsedColumn()

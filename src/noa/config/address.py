@@ -5,7 +5,55 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
+from noa.presets import ProviderPreset
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Ollama's port, where ``OLLAMA_HOST`` names neither one nor a scheme.
+OLLAMA_PORT = 11434
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server listens on is no address to ask
+
+
+def provider_address(value: str, preset: ProviderPreset | None) -> str:
+    """The base URL that somebody gave for a service; raises ``ValueError`` with what it must be.
+
+    Ollama's may be anything that ``OLLAMA_HOST`` may. An address without a path gets the one of the service's API.
+    """
+    if preset is not None and preset.type == "ollama":
+        return checked_base_url(ollama_address(value)).removesuffix("/v1").removesuffix("/api")
+    base_url = checked_base_url(value)
+    if preset is None:
+        return base_url
+    if preset.dialect == "anthropic":
+        return base_url.removesuffix("/v1")
+    return base_url + preset.path if not urlsplit(base_url).path else base_url
+
+
+def ollama_address(value: str) -> str:
+    """The URL that ``OLLAMA_HOST`` means: ``host``, ``host:port`` or a URL.
+
+    As in Ollama's ``envconfig``: without a scheme the port is 11434, with one it is the scheme's, and a wildcard, which
+    a server listens on, means this machine.
+    """
+    scheme, separator, rest = value.strip().partition("://")
+    if not separator:
+        scheme, rest = "http", value.strip()
+        if rest == "ollama.com":
+            return "https://ollama.com"
+    place, slash, path = rest.partition("/")
+    bare = place.count(":") > 1 and not place.startswith("[")
+    host, port = (place, "") if bare else _split_port(place)
+    host = host.strip("[]") or "127.0.0.1"
+    host = _WILDCARDS.get(host, host)
+    port = port or ("" if separator else str(OLLAMA_PORT))
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}{slash}{path}"
+
+
+def _split_port(place: str) -> tuple[str, str]:
+    """``host:port``, ``[host]:port`` or either without a port."""
+    if place.endswith("]"):
+        return place, ""
+    host, _, port = place.rpartition(":") if ":" in place else (place, "", "")
+    return host, port
 
 
 def checked_base_url(value: str) -> str:

@@ -12,11 +12,13 @@ import msgspec
 import platformdirs
 
 from noa.config.address import checked_base_url
+from noa.config.known_models import KnownModel
 from noa.config.memory_budget import DEFAULT_MEMORY_BUDGET, budget_bytes
 from noa.config.noa_yaml import read_file
+from noa.config.policies import PolicySettings
 from noa.config.provider import ProviderConfig
 from noa.config.secret import Secret
-from noa.config.settings import Settings, Tree, checked
+from noa.config.settings import Settings, Tree, checked, known_models
 from noa.config.variables import Variables, lay_over
 from noa.errors import ConfigurationError
 from noa.models import CacheType
@@ -32,9 +34,12 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     ``persistence_path`` is the path that was asked for (see ``state_path``); ``extra_model_folders`` are searched after
     ``models_dir``. ``host`` and ``port`` are where the server listens (``localhost`` means both loopbacks, port 0 a
     free one), ``api_key`` is what its callers must send, and ``server_url`` is where clients were told to find it.
-    ``memory_budget`` is what local models may take together, as ``"8GiB"``, ``"80%"`` or a number of bytes.
-    ``context_size`` is in tokens per slot; ``threads`` is per model, ``None`` to divide them up. ``ollama_host`` and
-    ``hf_home`` are as the variables of those programs say.
+    ``fallbacks`` maps a key or an alias to those to go to, in order, when a request to it was not taken.
+    ``known_models`` is what the user says of single models, by key, before everything that others say of them.
+    ``policies`` are the named ways to choose a model, and ``explore`` is the part of requests, from 0 to 1, that may go
+    to a model not measured lately. ``memory_budget`` is what local models may take together, as ``"8GiB"``, ``"80%"``
+    or a number of bytes. ``context_size`` is in tokens per slot; ``threads`` is per model, ``None`` to divide them up.
+    ``hf_home`` is as the variable of that program says.
 
     Raises ``ConfigurationError`` for a value that is out of its range.
     """
@@ -43,7 +48,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     config_path: Path | None = None
     providers: tuple[ProviderConfig, ...] = (ProviderConfig(type="llama.cpp"),)
     default_provider: str | None = None
+    fallbacks: Mapping[str, tuple[str, ...]] = {}
+    explore: float = 0.0
+    policies: Mapping[str, PolicySettings] = {}
     max_loaded_models: int = 10
+    known_models: Mapping[str, KnownModel] = {}
     memory_budget: str | int = DEFAULT_MEMORY_BUDGET
     auto_load_default: bool = True
     enable_performance_tracking: bool = True
@@ -62,7 +71,6 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 1
     threads: int | None = None
     cache_type: CacheType = CacheType.F16
-    ollama_host: str | None = None
     hf_home: Path | None = None
 
     def __post_init__(self) -> None:
@@ -124,6 +132,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
             return budget_bytes(self.memory_budget, total_bytes)
         except ValueError as error:
             raise ConfigurationError(f"memory_budget {error}.") from None
+
+    @property
+    def catalog_dir(self) -> Path:
+        """Where a fetched catalogue lies, beside the one that came with Noa."""
+        return self.home / "catalog"
 
     @property
     def models_dir(self) -> Path:
@@ -209,8 +222,11 @@ def _load(path: Path | None, variables: Variables, folder: Path) -> dict[str, An
         "home": _absolute(home, folder) if home is not None else None,
         "config_path": path,
         "providers": _providers(settings),
+        "fallbacks": settings.fallbacks,
+        "explore": settings.selection.explore,
+        "policies": settings.selection.policies,
+        "known_models": known_models(tree),
         "server_url": _server_url(variables),
-        "ollama_host": variables.value("OLLAMA_HOST"),
         "hf_home": _absolute(hf_home, folder) if hf_home is not None else None,
     }
     if settings.state.path is not None:

@@ -14,16 +14,20 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, field
 
-from noa.config.address import checked_base_url
+from noa.config.address import provider_address
+from noa.config.known_models import KnownModel, ModelEntry
 from noa.config.memory_budget import budget_bytes
+from noa.config.policies import SelectionSettings
 from noa.config.secret import Secret
 from noa.errors import ConfigurationError
-from noa.models import CacheType
-from noa.presets import KNOWN_PROVIDERS, canonical_provider
+from noa.models import CacheType, model_key
+from noa.presets import KNOWN_PROVIDERS, canonical_provider, find_preset
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that mean something else where a provider could stand.
 _RESERVED_NAMES = frozenset({"auto", "current"})
+#: What stands after ``auto:`` besides the name of a policy.
+_OBJECTIVES = ("speed", "cost", "balanced", "reliability")
 
 
 class _Section(
@@ -51,6 +55,10 @@ class ProviderSettings(_Section, frozen=True, kw_only=True):
         Meta(description="What stands before /chat/completions; for Claude before /v1/messages."),
     ] = field(default=None, name="baseURL")
     default_model: Annotated[str | None, Meta(description="The model to use when none is named.")] = None
+    models: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...] | None,
+        Meta(description="Models that it has beyond those it lists, such as Azure's deployments."),
+    ] = None
     timeout: Annotated[
         Annotated[float, Meta(gt=0, le=86_400_000)] | None,
         Meta(description="How long it may stay silent, in milliseconds; a number below 1000 is in seconds."),
@@ -138,7 +146,12 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     providers: Annotated[tuple[ProviderSettings, ...], Meta(description="Where models come from.")] = ()
     default_provider: Annotated[str | None, Meta(description="The provider to use when none is named.")] = None
+    fallbacks: Annotated[
+        dict[str, Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1, max_length=20)]],
+        Meta(description="For a model or an alias, which to go to, in order, when it does not take a request."),
+    ] = {}
     models: Annotated[ModelSettings, Meta(description="How models are managed.")] = ModelSettings()
+    selection: Annotated[SelectionSettings, Meta(description="How Noa chooses a model.")] = SelectionSettings()
     server: Annotated[ServerSettings, Meta(description="How Noa is reached.")] = ServerSettings()
     engine: Annotated[EngineSettings, Meta(description="How local models are run.")] = EngineSettings()
     state: Annotated[StateSettings, Meta(description="What outlives a restart.")] = StateSettings()
@@ -182,6 +195,8 @@ def checked(tree: Tree) -> Settings:
     """The tree as settings. Raises ``ConfigurationError`` for the first value that is wrong."""
     # A section whose fields are all commented out is there, but null.
     data = {name: value for name, value in tree.data.items() if value is not None or name not in _SECTIONS}
+    if isinstance(data.get("models"), dict):
+        data["models"] = {name: value for name, value in data["models"].items() if not _names_a_model(name)}
     try:
         settings = msgspec.convert(data, Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -193,6 +208,7 @@ def checked(tree: Tree) -> Settings:
         if name in seen:
             raise origin.error(f"is a second provider “{name}”; give it a name of its own")
         seen[name] = origin
+    _check_names(settings, tree)
     if settings.models.memory_budget is not None:
         _check_budget(settings.models.memory_budget, tree.origin("$.models.memoryBudget"))
     if settings.default_provider is not None:
@@ -200,11 +216,43 @@ def checked(tree: Tree) -> Settings:
     return settings
 
 
+def _check_names(settings: Settings, tree: Tree) -> None:
+    for name, others in settings.fallbacks.items():
+        if name in others or len(set(others)) < len(others):
+            raise tree.origin(f"$.fallbacks.{name}").error("must list other models, each once")
+    for name in settings.selection.policies:
+        if name in _OBJECTIVES or not _PROVIDER_NAME.fullmatch(name):
+            raise tree.origin(f"$.selection.policies.{name}").error(
+                f"is no name for a policy; use letters, digits, “.”, “_” and “-”, and none of {', '.join(_OBJECTIVES)}"
+            )
+
+
+def known_models(tree: Tree) -> dict[str, KnownModel]:
+    """What is said of single models, by their keys. Raises ``ConfigurationError`` for the first value that is wrong."""
+    models = tree.data.get("models")
+    found: dict[str, KnownModel] = {}
+    for name, value in models.items() if isinstance(models, dict) else ():
+        if _names_a_model(name):
+            provider, _, model_id = name.partition(":")
+            try:
+                entry = msgspec.convert({} if value is None else value, ModelEntry, strict=False)
+            except msgspec.ValidationError as error:
+                raise _explained(str(error), tree, entry=f"$.models.{name}") from None
+            found[model_key(canonical_provider(provider) or provider, model_id)] = entry.known()
+    return found
+
+
+def _names_a_model(name: object) -> bool:
+    """Whether a field of ``models`` is the key of a model rather than a setting for all of them."""
+    return isinstance(name, str) and ":" in name
+
+
 def json_schema() -> bytes:
     """The JSON Schema of ``noa.yaml``, as it is published in ``docs/noa.schema.json``."""
-    (schema,), components = msgspec.json.schema_components(
-        (Settings,), schema_hook=_schema_of_secret, ref_template="#/$defs/{name}"
+    (schema, entry), components = msgspec.json.schema_components(
+        (Settings, ModelEntry), schema_hook=_schema_of_secret, ref_template="#/$defs/{name}"
     )
+    components["ModelSettings"]["patternProperties"] = {":": entry}
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "noa.yaml",
@@ -240,7 +288,7 @@ def _check_provider(provider: ProviderSettings, path: str, tree: Tree) -> None:
         )
     if provider.base_url is not None:
         try:
-            checked_base_url(provider.base_url)
+            provider_address(provider.base_url, find_preset(provider.type, name))
         except ValueError as error:
             raise tree.origin(f"{path}.baseURL").error(str(error)) from None
 
@@ -258,19 +306,27 @@ def _check_default(name: str, configured: dict[str, Origin], origin: Origin) -> 
         raise origin.error(f"names the unknown provider “{name}”{_suggestion(name, known)}")
 
 
-def _explained(message: str, tree: Tree) -> ConfigurationError:
-    """msgspec's complaint as a sentence that names the place and what is expected there."""
-    what, _, path = message.partition(" - at `")
-    path = path.removesuffix("`") or "$"
+def _explained(message: str, tree: Tree, entry: str = "") -> ConfigurationError:
+    """msgspec's complaint as a sentence that names the place and what is expected there.
+
+    ``entry`` is the path of the model's entry that was checked by itself, if it was.
+    """
+    what, _, inner = message.partition(" - at `")
+    inner = inner.removesuffix("`") or "$"
+    path = entry + inner[1:] if entry else inner
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
         name = unknown[1]
         place = tree.origin(f"{path}.{name}").place
-        known = _field_names(path)
+        known = _field_names(inner, of_entry=bool(entry))
         return Origin(place, "unknown field").error(f"“{name}”" + (_suggestion(name, known) or f"; {_listed(known)}"))
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return tree.origin(path).error(f"needs the field “{missing[1]}”")
     if expected := re.fullmatch(r"Expected `(\w+)(?: \| null)?`(.*)", what):
-        return tree.origin(path).error(f"must be {_KINDS.get(expected[1], expected[1])}{_limits(path, expected[2])}")
+        kind = _KINDS.get(expected[1], expected[1])
+        return tree.origin(path).error(f"must be {kind}{_limits(inner, expected[2], bool(entry))}")
+    if wrong := re.fullmatch(r"Invalid enum value '(.*)'", what, re.DOTALL):
+        allowed = _schema_at(inner, bool(entry)).get("enum", ())
+        return tree.origin(path).error(f"“{wrong[1]}” is none of {', '.join(allowed)}{_suggestion(wrong[1], allowed)}")
     return tree.origin(path).error(what)
 
 
@@ -284,11 +340,11 @@ _KINDS = {
 }
 
 
-def _limits(path: str, rest: str) -> str:
+def _limits(path: str, rest: str, of_entry: bool) -> str:
     """The limits of a number as words, the violated one from msgspec's message, else all from the schema."""
     if rest.startswith(" of length"):
         return " that is not empty"
-    meta = _field_meta(path)
+    meta = _field_meta(path, of_entry)
     if meta is None:
         return ""
     low = meta.get("minimum", meta.get("exclusiveMinimum"))
@@ -309,22 +365,26 @@ def _suggestion(name: str, known: Sequence[str]) -> str:
     return f"; did you mean “{plain[close[0]]}”?" if close else ""
 
 
-def _schema_at(path: str) -> dict[str, Any]:
-    """The part of the JSON Schema that describes the value at ``path``."""
+def _schema_at(path: str, of_entry: bool) -> dict[str, Any]:
+    """The part of the JSON Schema that describes the value at ``path``, in the file or in the entry of a model."""
     document: dict[str, Any] = msgspec.json.decode(json_schema())
-    node = document
-    for step in ("", *re.findall(r"[^.\[\]]+", path.removeprefix("$"))):
-        node = node["items"] if step.isdigit() else node.get("properties", {}).get(step, node) if step else node
+    node = document["$defs"]["ModelEntry"] if of_entry else document
+    # msgspec writes “[...]” for whatever name stands in a mapping.
+    for step in ("", *re.findall(r"[^.\[\]]+", path.removeprefix("$").replace("[...]", ".*"))):
+        if step == "*":
+            node = node.get("additionalProperties", node)
+        elif step:
+            node = node["items"] if step.isdigit() else node.get("properties", {}).get(step, node)
         node = next((one for one in node.get("anyOf", ()) if one.get("type") != "null"), node)
         if "$ref" in node:
             node = document["$defs"][node["$ref"].rpartition("/")[2]]
     return node
 
 
-def _field_names(path: str) -> list[str]:
-    return list(_schema_at(path).get("properties", ()))
+def _field_names(path: str, *, of_entry: bool) -> list[str]:
+    return list(_schema_at(path, of_entry).get("properties", ()))
 
 
-def _field_meta(path: str) -> dict[str, Any] | None:
-    node = _schema_at(path)
+def _field_meta(path: str, of_entry: bool) -> dict[str, Any] | None:
+    node = _schema_at(path, of_entry)
     return node if node.get("type") in ("integer", "number") else None

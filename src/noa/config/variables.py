@@ -146,12 +146,13 @@ _ROWS = (
 )
 
 #: What can be set of a provider: the field in the file, and the end of its prefixed variable.
-_PROVIDER_FIELDS = (
-    ("apiKey", "API_KEY"),
-    ("baseURL", "BASE_URL"),
-    ("defaultModel", "DEFAULT_MODEL"),
-    ("timeout", "TIMEOUT"),
-    ("maxRetries", "MAX_RETRIES"),
+_PROVIDER_FIELDS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("apiKey", "API_KEY", _as_is),
+    ("baseURL", "BASE_URL", _as_is),
+    ("defaultModel", "DEFAULT_MODEL", _as_is),
+    ("models", "MODELS", _listed),
+    ("timeout", "TIMEOUT", _as_is),
+    ("maxRetries", "MAX_RETRIES", _as_is),
 )
 
 
@@ -178,11 +179,12 @@ def _lay_over_provider(
 ) -> None:
     bare = {"apiKey": preset.key_variables, "baseURL": preset.base_url_variables}
     found: dict[str, Found] = {}
-    for field, end in _PROVIDER_FIELDS:
+    read: dict[str, object] = {}
+    for field, end, reader in _PROVIDER_FIELDS:
         stems = tuple(f"{stem}_{end}" for stem in preset.variable_stems)
         value = variables.find(*variables.forms(bare=bare.get(field, ()), stems=stems))
         if value is not None:
-            found[field] = value
+            found[field], read[field] = value, reader(value.value)
     if not found:
         return
     index = next((i for i, provider in enumerate(providers) if _is(provider, preset)), len(providers))
@@ -190,7 +192,7 @@ def _lay_over_provider(
         providers.append({"type": preset.name})
         origins[f"$.providers[{index}]"] = Origin("", f"The provider {preset.name}")
     for field, value in found.items():
-        providers[index][field] = value.value
+        providers[index][field] = read[field]
         _place(origins, f"$.providers[{index}].{field}", value)
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from noa.chat import ChatReply, EmbeddingReply
 from noa.engine import DEFAULT_WAIT_S
 from noa.leased_model import Messages, ModelUse, chat_request, embedding_request, texts
 from noa.manager.part import Part
+from noa.selection.needs import needs_of_chat
 
 
 class Conversations(Part):
     """Talks to models, and counts what others said to them."""
 
-    def use(self, name: str | None = None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0) -> ModelUse:
-        """A lease: ``async with manager.use("current") as model``. It is loaded if need be, and nothing evicts it."""
-        return ModelUse(self.inference, name, wait_s=wait_s, priority=priority)
+    def use(
+        self, name: str | None = None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0, failover: bool = True
+    ) -> ModelUse:
+        """A lease: ``async with manager.use("current") as model``. It is loaded if need be, and nothing evicts it.
+
+        Requests that it does not take go to its fallbacks; with ``failover=False`` it is asked alone, and once.
+        """
+        return ModelUse(self.inference, name, wait_s=wait_s, priority=priority, failover=failover)
 
     async def chat(self, messages: Messages, model: str | None = None, **parameters: Any) -> ChatReply:
         """Continue a conversation, by default with the current model. ``parameters`` are OpenAI's: ``max_tokens`` …."""
         request = chat_request(messages, parameters)
-        async with self.inference.serve(model, "chat") as serving:
+        async with self.inference.serve(model, "chat", needs=partial(needs_of_chat, request)) as serving:
             return await serving.complete(request)
 
     async def stream(
@@ -31,7 +38,7 @@ class Conversations(Part):
         """The same, as text that comes bit by bit."""
         request = chat_request(messages, parameters)
         async with (
-            self.inference.serve(model, "chat", streamed=True) as serving,
+            self.inference.serve(model, "chat", streamed=True, needs=partial(needs_of_chat, request)) as serving,
             aclosing(texts(serving, request)) as pieces,
         ):
             async for piece in pieces:

@@ -11,13 +11,15 @@ from noa.config import Configuration
 from noa.errors import ConfigurationError
 from noa.events import Handler
 from noa.manager.capabilities import Capabilities
+from noa.manager.choices import Choices
 from noa.manager.pointing import Pointing
 from noa.manager.profiles import Profiles
+from noa.manager.splitting import Splitting
 from noa.providers.factory import ProviderFactory
 from noa.runtime.protocol import Runtime
 
 
-class ModelManager(Capabilities, Pointing, Profiles):
+class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices):
     """Finds, loads, switches, measures and serves models, and remembers it all.
 
     ``configuration`` defaults to what the environment says. State is kept in memory unless ``persistence_path`` names a

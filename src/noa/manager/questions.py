@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 
 from noa.manager.part import Part
 from noa.measurement.live import ServedRequest
 from noa.models import ActiveModel, PerformanceMetrics, Value
 from noa.registry import Registry
+from noa.selection.breakers import BreakerFigures
+from noa.state import UsageGrouping, UsageTotal
 
 
 class Statistics(Value, frozen=True, kw_only=True):
@@ -33,9 +36,11 @@ class Questions(Part):
 
     @property
     def current_model(self) -> ActiveModel | None:
-        """The model in use, if it is loaded."""
-        key = self.engine.current_key
-        return next((active for active in self.engine.active() if active.key == key), None)
+        """The model in use, wherever it stands: one that is not loaded is loaded when it is asked for.
+
+        Its ``error`` says why it cannot be, if that is known. ``None`` only if no model is in use.
+        """
+        return self.engine.current()
 
     @property
     def loaded_models(self) -> list[ActiveModel]:
@@ -63,6 +68,25 @@ class Questions(Part):
     def performance_history(self, key: str) -> Sequence[ServedRequest]:
         """A model's latest requests, oldest first."""
         return self.inference.history(self.engine.resolve_key(key))
+
+    async def usage(
+        self,
+        by: UsageGrouping | str = UsageGrouping.MODEL,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        key: str | None = None,
+    ) -> Sequence[UsageTotal]:
+        """What was used and what it cost, summed up by ``model``, ``key`` (of callers), ``hour`` or ``day``.
+
+        Of the hours from that of ``since`` to before ``until``, of one model or of all. Times come newest first.
+        """
+        found = None if key is None else self.engine.resolve_key(key)
+        return await self._open.usage.totals(UsageGrouping(by), since=since, until=until, key=found)
+
+    def breakers(self) -> Sequence[BreakerFigures]:
+        """The breakers of providers and models, providers first; what has never failed has none."""
+        return self.inference.failover.figures()
 
     def logs(self, key: str) -> Sequence[str]:
         """The last lines that a local model's process wrote, or wrote before it ended; none without a process."""

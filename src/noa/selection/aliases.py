@@ -15,7 +15,7 @@ from noa.models import model_key
 #: The reserved alias for the model in use.
 CURRENT = "current"
 #: Words that stand where a name could in the paths of the management API, so that a model of that name had none.
-ROUTE_WORDS: Final = frozenset({"loaded", "statistics", "load", "unload", "switch", "discover", "save-state"})
+ROUTE_WORDS: Final = frozenset({"loaded", "statistics", "load", "unload", "switch", "discover", "save-state", "select"})
 
 _ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -39,8 +39,9 @@ def resolve(name: str | None, names: Names) -> str:
     """The alias or key that ``name`` means. ``None`` and the empty string mean ``current``.
 
     A name is split at its first separator (``:``, or ``/`` as some write it) only if what stands left of it is a known
-    provider. Raises ``ConfigurationError`` for a provider that is known but not set up, ``ValidationError`` for a bare
-    id that several providers have, and ``ModelNotFoundError`` otherwise.
+    provider; if that is not set up, only if the whole is nobody's bare id. Raises ``ConfigurationError`` for a provider
+    that is known but not set up, ``ValidationError`` for a bare id that several providers have, and
+    ``ModelNotFoundError`` otherwise.
     """
     if not name or name == CURRENT:
         return CURRENT
@@ -49,8 +50,24 @@ def resolve(name: str | None, names: Names) -> str:
     for separator in ":/":
         prefix, found, model_id = name.partition(separator)
         if found and model_id and prefix in names.providers:
-            return _of_provider(names.providers[prefix], model_id, names)
+            provider = names.providers[prefix]
+            # Aggregators' and Ollama's ids begin with vendors' names: “mistral/large”, “mistral:7b”.
+            if provider not in names.configured and name in names.keys_by_id:
+                break
+            return _of_provider(provider, model_id, names)
     return _bare(name, names)
+
+
+def canonical_name(name: str, providers: Mapping[str, str]) -> str:
+    """A name in the form in which keys are written, if it begins with a provider's name; any other as it stands.
+
+    ``providers`` maps every name of every known provider to the canonical one.
+    """
+    for separator in ":/":
+        prefix, found, model_id = name.partition(separator)
+        if found and model_id and prefix in providers:
+            return model_key(providers[prefix], model_id)
+    return name
 
 
 def check_alias(name: str, providers: Collection[str]) -> None:
@@ -73,6 +90,9 @@ def _of_provider(provider: str, model_id: str, names: Names) -> str:
     key = model_key(provider, model_id)
     if key in names.keys:
         return key
+    others = [each for each in names.keys_by_id.get(model_id, ()) if each.startswith(f"{provider}:")]
+    if len(others) == 1:
+        return others[0]
     raise _not_found(f"{provider} has no model “{model_id}”", model_id, provider, names)
 
 

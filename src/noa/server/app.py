@@ -30,18 +30,26 @@ from noa.server.live_stream import KEEP_ALIVE_S, LiveStreams
 from noa.server.management import ModelRoutes
 from noa.server.metrics import Metrics
 from noa.server.openapi import Documentation
+from noa.server.profile_api import ProfileRoutes
 from noa.server.relay import HOLD_S, Relay
 from noa.server.routes import (
     Table,
     add_alias_routes,
     add_event_routes,
     add_model_routes,
+    add_profile_routes,
+    add_selection_routes,
+    add_split_routes,
     add_status_routes,
+    add_usage_routes,
     describe_hot_routes,
     hot_routes,
 )
 from noa.server.security import check_exposure
+from noa.server.selection_api import SelectionRoutes
+from noa.server.split_api import SplitRoutes
 from noa.server.status_api import Readiness, StatusRoutes
+from noa.server.usage_api import UsageRoutes
 from noa.version import __version__
 
 #: What is done with the manager before the server counts as ready.
@@ -91,9 +99,13 @@ def _framework(manager: ModelManager, readiness: Readiness, streams: LiveStreams
     )
     documentation = Documentation()
     table = Table(app, documentation)
+    add_selection_routes(table, SelectionRoutes(manager))
     add_model_routes(table, ModelRoutes(manager, streams))
+    add_profile_routes(table, ProfileRoutes(manager))
     add_alias_routes(table, AliasRoutes(manager))
+    add_split_routes(table, SplitRoutes(manager))
     add_status_routes(table, StatusRoutes(manager, readiness))
+    add_usage_routes(table, UsageRoutes(manager))
     add_event_routes(table, EventRoute(manager, streams))
     describe_hot_routes(documentation)
     documentation.install(app)

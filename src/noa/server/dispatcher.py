@@ -62,11 +62,11 @@ class Dispatcher:
             if exchange.started:
                 raise
             challenge = pages.challenge(scope["method"], path) or BEARER
-            await answer_error(exchange, error, encoder_for(path), challenge=challenge)
+            await answer_error(exchange, error, encoder_for(exchange), challenge=challenge)
         except asyncio.CancelledError:
             if not exchange.started:
                 ending = ModelUnavailableError("Noa is shutting down.", retry_after_s=5)
-                await answer_error(exchange, ending, encoder_for(path))
+                await answer_error(exchange, ending, encoder_for(exchange))
             raise
         except Exception:
             logger.exception("request %s (%s %s) failed unexpectedly", exchange.request_id, scope["method"], path)
@@ -75,11 +75,11 @@ class Dispatcher:
             if exchange.started:
                 # Without its end, nobody takes the answer for complete.
                 raise
-            await answer_error(exchange, internal_error(exchange.request_id), encoder_for(path))
+            await answer_error(exchange, internal_error(exchange.request_id), encoder_for(exchange))
 
     async def _route(self, exchange: Exchange) -> None:
         method, path = exchange.scope["method"], exchange.path
-        route = self._hot.get(path) or self._hot.get(_pattern(path))
+        route = self._hot.get(path) or self._hot.get(path.rstrip("/")) or self._hot.get(_pattern(path))
         if route is not None:
             if method != route.method:
                 raise wrong_method(method, path, [route.method])
@@ -88,11 +88,16 @@ class Dispatcher:
             if method not in ("GET", "HEAD"):
                 raise wrong_method(method, path, ["GET", "HEAD"])
             await pages.show(exchange, path)
-        elif path.startswith("/v1/"):
-            raise no_route(method, path)
+        elif path.startswith("/v1/") or self._meant(path):
+            raise no_route(method, path, self._meant(path))
         else:
             scope = exchange.scope_for(exchange.scope.get("root_path", "") + self._canonical(exchange.scope, path))
             await self._framework(scope, exchange.receive, exchange.send)
+
+    def _meant(self, path: str) -> str | None:
+        """The inference route of a client whose base URL has ``/v1``, or a slash, too many or too few."""
+        bare = "".join(f"/{segment}" for segment in path.split("/") if segment not in ("", "v1"))
+        return next((known for known in self._hot if known.removeprefix("/v1") == bare and known != path), None)
 
     def _canonical(self, scope: Scope, path: str) -> str:
         """The path as the framework routes it: whatever a key looks like, it is one segment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -34,11 +35,11 @@ def encode_envelope(error: AIProviderError) -> tuple[int, bytes]:
     return error.status, msgspec.json.encode({"error": body})
 
 
-def encoder_for(path: str) -> ErrorEncoder:
-    """The form of errors that callers of a path expect."""
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
-        return anthropic.encode_error
-    return openai.encode_error if path == "/v1" or path.startswith("/v1/") else encode_envelope
+def encoder_for(exchange: Exchange) -> ErrorEncoder:
+    """The form of errors that a caller expects."""
+    if exchange.path != "/v1" and not exchange.path.startswith("/v1/"):
+        return encode_envelope
+    return anthropic.encode_error if exchange.is_anthropic else openai.encode_error
 
 
 def headers_of(error: AIProviderError, *, longest_s: float = math.inf, challenge: bytes = BEARER) -> list[RawHeader]:
@@ -58,6 +59,9 @@ async def answer_error(
     exchange: Exchange, error: AIProviderError, encode: ErrorEncoder, *, challenge: bytes = BEARER
 ) -> None:
     """Answer with an error; ``challenge`` is how to ask for the key if that is what is missing."""
+    if encode is anthropic.encode_error:
+        # This dialect names the request in the body too.
+        encode = partial(anthropic.encode_error, request_id=exchange.request_id)
     status, body = encode(error)
     longest_s = math.inf if encode is encode_envelope else LONGEST_HINT_S
     await exchange.answer(status, body, headers=headers_of(error, longest_s=longest_s, challenge=challenge))
@@ -71,9 +75,10 @@ def internal_error(request_id: str) -> AIProviderError:
     )
 
 
-def no_route(method: str, path: str) -> RouteNotFoundError:
-    """The error for a path that leads nowhere."""
-    return RouteNotFoundError(f"There is nothing at {method} {path}. See what there is at /api-docs.")
+def no_route(method: str, path: str, meant: str | None = None) -> RouteNotFoundError:
+    """The error for a path that leads nowhere; ``meant`` is the one that it looks like."""
+    advice = f"; did you mean {meant}?" if meant else ". See what there is at /api-docs."
+    return RouteNotFoundError(f"There is nothing at {method} {path}{advice}")
 
 
 def wrong_method(method: str, path: str, allowed: list[str]) -> MethodNotAllowedError:

@@ -32,8 +32,8 @@ class Exchange:
     """A request and its answer.
 
     ``path`` is that below where the application is mounted. ``request_id`` is the caller's, if it is sane, else a new
-    one; every answer carries it, and whatever is added to ``answer_headers`` before it starts. ``started`` and
-    ``finished`` say how far the answer is.
+    one; every answer carries it (in the header of either dialect), and whatever is added to ``answer_headers`` before
+    it starts. ``started`` and ``finished`` say how far the answer is.
     """
 
     __slots__ = (
@@ -56,10 +56,18 @@ class Exchange:
         self.max_body_bytes = max_body_bytes
         self.request_id = request_id(self.headers.get(b"x-request-id"))
         self.answer_headers: list[RawHeader] = [(b"x-request-id", self.request_id.encode())]
+        if self.is_anthropic:
+            self.answer_headers.append((b"request-id", self.request_id.encode()))
         self.started = False
         self.finished = False
         self._receive = receive
         self._send = send
+
+    @property
+    def is_anthropic(self) -> bool:
+        """Whether the caller speaks Anthropic's dialect, by the path or by the header that its clients always send."""
+        below = self.path.removeprefix("/v1/messages")
+        return below == "" or (below != self.path and below.startswith("/")) or b"anthropic-version" in self.headers
 
     def header(self, name: bytes) -> str | None:
         """A header of the request (``name`` in lower case)."""

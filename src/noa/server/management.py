@@ -84,22 +84,14 @@ class ModelRoutes:
     async def capabilities(self, request: Request) -> Response:
         """What a model can do, as far as is known."""
         key = await self._key(request)
-        return json_response(wire.Capabilities(key=key, capabilities=self._manager.model_capabilities(key)))
+        model = self._manager.registry.offer(key).model
+        answer = wire.Capabilities(key=key, capabilities=model.capabilities, evidence=model.evidence)
+        return json_response(answer)
 
     async def metrics(self, request: Request) -> Response:
         """A model's live figures."""
         key = await self._key(request)
         return json_response(wire.Metrics(key=key, metrics=self._manager.performance_metrics(key)))
-
-    async def history(self, request: Request) -> Response:
-        """A model's latest requests and its profiles."""
-        key = await self._key(request)
-        profiles = [
-            wire.PastProfile(at=past.at, formula_version=past.formula_version, metrics=msgspec.Raw(past.metrics_json))
-            for past in await self._manager.profiles(key)
-        ]
-        served = [*self._manager.performance_history(key)]
-        return json_response(wire.History(key=key, history=served, profiles=profiles))
 
     async def logs(self, request: Request) -> Response:
         """The last lines of a local model's process, running or ended; with ``follow``, then each as it is written."""
@@ -162,14 +154,16 @@ class ModelRoutes:
         message = "The state is kept in memory only." if path is None else f"The state was saved to {path}."
         return json_response(wire.Saved(message=message, path=None if path is None else str(path)))
 
-    async def profile(self, request: Request) -> Response:
-        """Measure a model by real requests."""
+    async def probe(self, request: Request) -> Response:
+        """Find out by real requests what a model can do; with ``plan``, only say what that would cost at most."""
         key = await self._key(request)
-        body = read(await request.body(), wire.ProfileBody)
+        body = read(await request.body(), wire.ProbeBody)
+        if body.plan:
+            return json_response(wire.ProbePlanned(plan=self._manager.plan_probe(key, body.capabilities)))
         async with exchange_of(request).while_connected():
-            metrics = await self._manager.profile_model(key, body.test_count)
-            message = f"{key} was measured with {body.test_count} requests."
-            return json_response(wire.Profiled(message=message, metrics=metrics))
+            results = [*await self._manager.probe_model(key, body.capabilities)]
+            capabilities = self._manager.model_capabilities(key)
+            return json_response(wire.Probed(key=key, results=results, capabilities=capabilities))
         return Response()  # Nobody is there to read it.
 
     # Names.

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 #: Words that are routes of their own, and therefore no keys.
 RESERVED: Final = frozenset({"loaded", "current", "statistics", "load", "unload", "switch", "discover", "save-state"})
 #: What may follow a key.
-ACTIONS: Final = frozenset({"profile", "capabilities", "metrics", "history", "logs"})
+ACTIONS: Final = frozenset({"profile", "capabilities", "metrics", "history", "logs", "probe"})
 
 
 def canonical_rest(segments: Sequence[str], is_known: Callable[[str], bool]) -> str:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import msgspec
 
+from noa.attempt import Attempt
 from noa.chat import ChatEvent, ChatReply
-from noa.dialects import openai, sse
+from noa.dialects import anthropic, openai, sse
 from noa.dialects.envelope import DecodedRequest, Peek, peek
 from noa.engine import DEFAULT_WAIT_S
 from noa.errors import AIProviderError, ModelUnavailableError, UnsupportedError, ValidationError
 from noa.inference import Serving
 from noa.manager import ModelManager
 from noa.providers.protocol import Dialect
+from noa.selection.needs import needs_of, needs_of_chat
+from noa.selection.wish import Wish
 from noa.server.errors import LONGEST_HINT_S, ErrorEncoder, answer_error, headers_of, internal_error
 from noa.server.exchange import Exchange, RawHeader
 
@@ -35,9 +39,12 @@ LONGEST_WAIT_S: Final = 3600.0
 
 #: Headers of the caller that concern the dialect; a provider decides which of them travel on.
 _DIALECT_HEADERS: Final = (b"anthropic-beta", b"anthropic-version", b"openai-beta")
+_STREAMED: Final = frozenset({"chat", "completion"})
 _STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 #: Of the upstream's headers, those that our own answer sets itself.
-_OUR_HEADERS: Final = frozenset({"x-request-id", "retry-after", "retry-after-ms"})
+_OUR_HEADERS: Final = frozenset({"retry-after", "retry-after-ms"})
+#: Of the upstream's headers, those that name the request there; ours has a name of its own.
+_IDS: Final = frozenset({"request-id", "x-request-id"})
 
 
 class EventEncoder(Protocol):
@@ -62,7 +69,7 @@ class Face(msgspec.Struct, frozen=True, kw_only=True):
 
     dialect: Dialect
     path: str
-    operation: Literal["chat", "completion", "embeddings"]
+    operation: Literal["chat", "completion", "embeddings", "count_tokens"]
     encode_error: ErrorEncoder
     error_event: Callable[[AIProviderError], bytes]
     decode: Callable[[bytes], DecodedRequest] | None = None
@@ -83,7 +90,7 @@ class Relay:
         async with exchange.while_connected():
             try:
                 envelope = peek(body)
-                if envelope.stream and face.operation != "embeddings":
+                if envelope.stream and face.operation in _STREAMED:
                     await self._serve_stream(exchange, face, body, envelope)
                 else:
                     await self._serve_whole(exchange, face, body, envelope)
@@ -93,45 +100,65 @@ class Relay:
     # Answers that come whole.
 
     async def _serve_whole(self, exchange: Exchange, face: Face, body: bytes, envelope: Peek) -> None:
-        spoken = False
-        try:
-            async with self._admit(exchange, face, envelope, streamed=False) as serving:
-                exchange.answer_headers.append(_served_by(serving))
-                spoken = serving.speaks(face.dialect)
-                if spoken:
-                    await self._pass_whole(exchange, face, body, serving)
+        serving = self._admit(exchange, face, body, envelope, streamed=False)
+        spoken: list[AIProviderError] = []
+
+        async def answer(attempt: Attempt) -> None:
+            with _noted(spoken, attempt.speaks(face.dialect)) as speaks:
+                if speaks:
+                    await self._pass_whole(exchange, face, body, envelope, attempt, serving)
                 else:
-                    answer = await _translated(face, body, serving)
-                    await exchange.answer(200, answer)
+                    translated = await _translated(face, body, attempt)
+                    await exchange.answer(200, translated, headers=_served_by(serving))
+
+        try:
+            async with serving:
+                await serving.carry(answer, bound=lambda: exchange.started)
         except AIProviderError as error:
-            passes = spoken and face.keeps_refusals and not exchange.started
+            exchange.answer_headers.extend(_refused_by(serving, error))
+            passes = error in spoken and face.keeps_refusals and not exchange.started
             if not (passes and await _pass_refusal(exchange, error)):
                 raise
 
-    async def _pass_whole(self, exchange: Exchange, face: Face, body: bytes, serving: Serving) -> None:
-        answer = await serving.open(face.dialect, face.path, body, stream=False, headers=_travelling(exchange.headers))
+    async def _pass_whole(
+        self, exchange: Exchange, face: Face, body: bytes, envelope: Peek, attempt: Attempt, serving: Serving
+    ) -> None:
+        answer = await attempt.open(
+            face.dialect,
+            face.path,
+            body,
+            stream=False,
+            headers=_travelling(exchange.headers),
+            forces_tool=envelope.forces_tool,
+        )
         async with aclosing(answer.chunks()) as chunks:
             whole = [chunk async for chunk in chunks]
-        await exchange.answer(answer.status, b"".join(whole), answer.content_type, _raw(answer.headers.items()))
+        headers = [*_served_by(serving), *_raw(answer.headers.items())]
+        await exchange.answer(answer.status, b"".join(whole), answer.content_type, headers)
 
     # Streams.
 
     async def _serve_stream(self, exchange: Exchange, face: Face, body: bytes, envelope: Peek) -> None:
-        spoken = False
-        stream = HeldStream(exchange, self._hold_s)
-        try:
-            async with stream, self._admit(exchange, face, envelope, streamed=True) as serving:
-                if not exchange.started:
-                    exchange.answer_headers.append(_served_by(serving))
-                spoken = serving.speaks(face.dialect)
-                if spoken:
-                    await self._pass_stream(exchange, face, body, serving, stream)
+        serving = self._admit(exchange, face, body, envelope, streamed=True)
+        spoken: list[AIProviderError] = []
+        stream = HeldStream(exchange, self._hold_s, lambda: _served_by(serving))
+
+        async def answer(attempt: Attempt) -> None:
+            with _noted(spoken, attempt.speaks(face.dialect)) as speaks:
+                if speaks:
+                    await self._pass_stream(exchange, face, body, envelope, attempt, stream)
                 else:
-                    await _translate_stream(face, body, serving, stream)
+                    await _translate_stream(face, body, attempt, stream)
+
+        try:
+            async with stream, serving:
+                await serving.carry(answer, bound=lambda: stream.is_named)
         except AIProviderError as error:
             if exchange.started:
                 await stream.fail(face.error_event(error))
-            elif not (spoken and face.keeps_refusals and await _pass_refusal(exchange, error)):
+                return
+            exchange.answer_headers.extend(_refused_by(serving, error))
+            if not (error in spoken and face.keeps_refusals and await _pass_refusal(exchange, error)):
                 raise
         except asyncio.CancelledError:
             # The client has left, or the server ends: then the caller is told that this is not the end of the answer.
@@ -146,34 +173,52 @@ class Relay:
             await stream.fail(face.error_event(internal_error(exchange.request_id)))
 
     async def _pass_stream(
-        self, exchange: Exchange, face: Face, body: bytes, serving: Serving, stream: HeldStream
+        self, exchange: Exchange, face: Face, body: bytes, envelope: Peek, attempt: Attempt, stream: HeldStream
     ) -> None:
-        answer = await serving.open(face.dialect, face.path, body, stream=True, headers=_travelling(exchange.headers))
-        stream.headers.extend(_raw(answer.headers.items()))
+        answer = await attempt.open(
+            face.dialect,
+            face.path,
+            body,
+            stream=True,
+            headers=_travelling(exchange.headers),
+            forces_tool=envelope.forces_tool,
+        )
+        stream.headers = [*_STREAM_HEADERS, *_raw(answer.headers.items())]
         async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
                 await stream.write(chunk)
         await stream.end()
 
-    def _admit(self, exchange: Exchange, face: Face, envelope: Peek, *, streamed: bool) -> Serving:
+    def _admit(self, exchange: Exchange, face: Face, body: bytes, envelope: Peek, *, streamed: bool) -> Serving:
         return self._manager.inference.serve(
             envelope.model,
             face.operation,
             request_id=exchange.request_id,
             streamed=streamed,
             wait_s=wait_of(exchange.header(b"x-noa-wait-s")),
+            needs=partial(_needs, face, body),
         )
+
+
+def _needs(face: Face, body: bytes) -> Wish:
+    """What a request asks of a model, where Noa has to choose one."""
+    if face.decode is None:
+        return needs_of(face.operation, characters=len(body))
+    return needs_of_chat(face.decode(body).request)
 
 
 class HeldStream:
     """The streamed answer: its status line waits for the first piece, but not for ever; then comments keep it alive.
 
     Every piece is made of whole events, so a comment may stand between any two. Use it with ``async with``; it is
-    silent afterwards, but for ``fail``. ``headers`` are the upstream's, as long as nothing was sent.
+    silent afterwards, but for ``fail``. ``headers`` are the upstream's, as long as nothing was sent. ``served_by``
+    gives those that name who serves, if that is known by then; ``is_named`` says that they were sent.
     """
 
-    def __init__(self, exchange: Exchange, hold_s: float) -> None:
+    def __init__(self, exchange: Exchange, hold_s: float, served_by: Callable[[], Sequence[RawHeader]]) -> None:
         self.headers: list[RawHeader] = list(_STREAM_HEADERS)
+        self.is_named = False
+        self._served_by = served_by
         self._exchange = exchange
         self._hold_s = hold_s
         self._loop = asyncio.get_running_loop()
@@ -214,7 +259,9 @@ class HeldStream:
 
     async def _begin(self) -> None:
         if not self._exchange.started:
-            await self._exchange.start(200, "text/event-stream; charset=utf-8", self.headers)
+            named = self._served_by()
+            self.is_named = bool(named)
+            await self._exchange.start(200, "text/event-stream; charset=utf-8", [*self.headers, *named])
 
     def _look(self) -> None:
         silent_s = self._loop.time() - self._last_at
@@ -247,23 +294,26 @@ def wait_of(header: str | None) -> float:
     return seconds
 
 
-async def _translated(face: Face, body: bytes, serving: Serving) -> bytes:
+async def _translated(face: Face, body: bytes, attempt: Attempt) -> bytes:
     if face.operation == "embeddings":
         wanted = openai.decode_embedding_request(body)
-        vectors = await serving.embed(wanted)
+        vectors = await attempt.embed(wanted)
         encoding = str(wanted.extra.get("encoding_format") or "float")
         return openai.encode_embedding_reply(vectors, encoding_format=encoding)
+    if face.operation == "count_tokens":
+        counted = await attempt.count_tokens(anthropic.decode_request(body).request)
+        return anthropic.encode_count(counted)
     if face.decode is None or face.encode is None:
-        raise _untranslatable(serving)
-    return face.encode(await serving.complete(face.decode(body).request))
+        raise _untranslatable(attempt)
+    return face.encode(await attempt.complete(face.decode(body).request))
 
 
-async def _translate_stream(face: Face, body: bytes, serving: Serving, stream: HeldStream) -> None:
+async def _translate_stream(face: Face, body: bytes, attempt: Attempt, stream: HeldStream) -> None:
     if face.decode is None or face.encoder is None:
-        raise _untranslatable(serving)
+        raise _untranslatable(attempt)
     decoded = face.decode(body)
     encoder = face.encoder(decoded.include_usage)
-    async with aclosing(serving.stream(decoded.request)) as events:
+    async with aclosing(attempt.stream(decoded.request)) as events:
         async for event in events:
             if written := encoder.encode(event):
                 await stream.write(written)
@@ -271,17 +321,28 @@ async def _translate_stream(face: Face, body: bytes, serving: Serving, stream: H
     await stream.end()
 
 
-def _untranslatable(serving: Serving) -> UnsupportedError:
+def _untranslatable(attempt: Attempt) -> UnsupportedError:
     return UnsupportedError(
-        f"{serving.key} takes no plain completions, since its provider speaks another dialect; use chat completions.",
-        provider=serving.model.provider,
+        f"{attempt.key} takes no plain completions, since its provider speaks another dialect; use chat completions.",
+        provider=attempt.model.provider,
     )
+
+
+@contextmanager
+def _noted(spoken: list[AIProviderError], speaks: bool) -> Iterator[bool]:
+    """Remember the failures of those who speak the caller's dialect: their own words may be passed on."""
+    try:
+        yield speaks
+    except AIProviderError as error:
+        if speaks:
+            spoken.append(error)
+        raise
 
 
 async def _pass_refusal(exchange: Exchange, error: AIProviderError) -> bool:
     """Answer with the upstream's own words, if the caller reads its dialect and they are about the caller's request."""
     answer = error.upstream
-    if answer is None or not 400 <= answer.status < 500 or answer.status in (401, 403, 407):
+    if answer is None or not _is_about_the_request(answer.status):
         return False
     if "json" not in answer.content_type.lower():
         return False
@@ -290,8 +351,27 @@ async def _pass_refusal(exchange: Exchange, error: AIProviderError) -> bool:
     return True
 
 
-def _served_by(serving: Serving) -> RawHeader:
-    return b"x-noa-model", serving.key.encode("ascii", "backslashreplace")
+def _is_about_the_request(status: int) -> bool:
+    """Whether a status is the caller's concern, and not ours; Anthropic's 529 is its word for asking later."""
+    return (400 <= status < 500 and status not in (401, 403, 407)) or status == 529
+
+
+def _served_by(serving: Serving) -> Sequence[RawHeader]:
+    """Who serves, and at which attempt; nothing as long as that is not known."""
+    key = serving.told_by
+    if key is None:
+        return ()
+    return (
+        (b"x-noa-model", key.encode("ascii", "backslashreplace")),
+        (b"x-noa-attempts", str(serving.attempts).encode()),
+    )
+
+
+def _refused_by(serving: Serving, error: AIProviderError) -> Sequence[RawHeader]:
+    """The same for an error, and whether its caller had better not try again: official clients do so unasked."""
+    status = error.inference_status or error.status
+    is_final = not error.retryable and (status in (408, 409, 429) or status >= 500)
+    return (*_served_by(serving), *(((b"x-should-retry", b"false"),) if serving.spent or is_final else ()))
 
 
 def _travelling(headers: dict[bytes, bytes]) -> Sequence[tuple[str, str]]:
@@ -299,4 +379,8 @@ def _travelling(headers: dict[bytes, bytes]) -> Sequence[tuple[str, str]]:
 
 
 def _raw(headers: Iterable[tuple[str, str]]) -> list[RawHeader]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers if name not in _OUR_HEADERS]
+    return [
+        (b"x-upstream-request-id" if name in _IDS else name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers
+        if name not in _OUR_HEADERS
+    ]

@@ -12,17 +12,23 @@ from starlette.responses import Response
 
 from noa.manager import ModelManager
 from noa.models import ModelCapability, ModelStatus, RegistryEntry
-from noa.server import inference_api, openai_api, wire
+from noa.selection.decision import Decision
+from noa.server import inference_api, model_listing, openai_api, profile_wire, wire
 from noa.server.alias_api import AliasRoutes
-from noa.server.anthropic_api import MESSAGES
+from noa.server.anthropic_api import COUNT_TOKENS, MESSAGES
 from noa.server.dispatcher import MODEL_PATTERN, HotRoute
 from noa.server.event_stream import EventRoute
 from noa.server.exchange import Exchange
 from noa.server.management import ModelRoutes
 from noa.server.metrics import Metrics
 from noa.server.openapi import Documentation, Parameter
+from noa.server.profile_api import ProfileRoutes
 from noa.server.relay import Face, Relay
+from noa.server.selection_api import DecisionList, SelectBody, SelectionRoutes
+from noa.server.split_api import PromoteBody, SplitAnswer, SplitBody, SplitRoutes
 from noa.server.status_api import StatusRoutes
+from noa.server.usage_api import PARAMETERS as USAGE_PARAMETERS
+from noa.server.usage_api import UsageRoutes
 
 API: Final = "/api/v1"
 
@@ -52,8 +58,9 @@ def hot_routes(manager: ModelManager, relay: Relay, metrics: Metrics) -> dict[st
         "/v1/completions": passing(openai_api.COMPLETION),
         "/v1/embeddings": passing(openai_api.EMBEDDINGS),
         "/v1/messages": passing(MESSAGES),
-        "/v1/models": HotRoute("GET", partial(openai_api.list_models, manager=manager)),
-        MODEL_PATTERN: HotRoute("GET", partial(openai_api.show_model, manager=manager)),
+        "/v1/messages/count_tokens": passing(COUNT_TOKENS),
+        "/v1/models": HotRoute("GET", partial(model_listing.list_models, manager=manager)),
+        MODEL_PATTERN: HotRoute("GET", partial(model_listing.show_model, manager=manager)),
         f"{API}/inference/chat": rewriting(inference_api.CHAT_FACE, partial(inference_api.chat_request, stream=False)),
         f"{API}/inference/chat/stream": rewriting(
             inference_api.CHAT_FACE, partial(inference_api.chat_request, stream=True)
@@ -78,20 +85,22 @@ def describe_hot_routes(documentation: Documentation) -> None:
         ("/v1/completions", "OpenAI's completions, for models whose provider has them.", "openai"),
         ("/v1/embeddings", "OpenAI's embeddings.", "openai"),
         ("/v1/messages", "Anthropic's messages.", "anthropic"),
+        ("/v1/messages/count_tokens", "The tokens of a prompt, as its model counts them.", "anthropic"),
     ):
         operation = documentation.describe(parameters=[_WAIT])
         operation["requestBody"] = {"content": {"application/json": {"schema": _FOREIGN_BODY}}, "required": True}
         documentation.add("POST", path, {"summary": summary, "tags": [tag], **operation})
-    listed = {"tags": ["openai"], **documentation.describe()}
-    documentation.add("GET", "/v1/models", {"summary": "OpenAI's list of models.", **listed})
+    listed = {"tags": ["openai"], **documentation.describe(parameters=[_VERSION])}
+    documentation.add("GET", "/v1/models", {"summary": "The list of models, in the caller's dialect.", **listed})
     name = Parameter("model", "Any name that requests may use.", place="path")
-    shown = {"tags": ["openai"], **documentation.describe(parameters=[name])}
-    documentation.add("GET", MODEL_PATTERN, {"summary": "One model, as OpenAI shows it.", **shown})
+    shown = {"tags": ["openai"], **documentation.describe(parameters=[name, _VERSION])}
+    documentation.add("GET", MODEL_PATTERN, {"summary": "One model, in the caller's dialect.", **shown})
     scraped = {"tags": ["status"], **documentation.describe(media_type="text/plain")}
     documentation.add("GET", "/metrics", {"summary": "The figures for Prometheus.", **scraped})
 
 
 _WAIT: Final = Parameter("x-noa-wait-s", "How long to wait for the model, in seconds.", {"type": "number"}, "header")
+_VERSION: Final = Parameter("anthropic-version", "Answers as Anthropic does if it is sent.", place="header")
 #: The dialects' own references say what else these bodies hold; what is unknown here travels on.
 _FOREIGN_BODY: Final[dict[str, Any]] = {
     "type": "object",
@@ -142,9 +151,36 @@ def add_model_routes(table: Table, routes: ModelRoutes) -> None:
     table.add("GET", "/models/{name}", tag, routes.one, RegistryEntry, wire.ProviderModels, **named)
     table.add("GET", "/models/{name}/capabilities", tag, routes.capabilities, wire.Capabilities, **named)
     table.add("GET", "/models/{name}/metrics", tag, routes.metrics, wire.Metrics, **named)
-    table.add("GET", "/models/{name}/history", tag, routes.history, wire.History, **named)
     table.add("GET", "/models/{name}/logs", tag, routes.logs, wire.Logs, parameters=[_NAME, *_LOG])
-    table.add("POST", "/models/{name}/profile", tag, routes.profile, wire.Profiled, body=wire.ProfileBody, **named)
+    table.add("POST", "/models/{name}/probe", tag, routes.probe, wire.Probed, body=wire.ProbeBody, **named)
+
+
+def add_profile_routes(table: Table, routes: ProfileRoutes) -> None:
+    """``/api/v1/models/{name}/profile`` and ``…/history``."""
+    named, path = {"parameters": [_NAME]}, "/models/{name}/profile"
+    answers = (profile_wire.Profiled, profile_wire.ProfileEstimate)
+    table.add("POST", path, "profiles", routes.make, *answers, body=profile_wire.ProfileBody, **named)
+    table.add("DELETE", path, "profiles", routes.stop, profile_wire.ProfileStopped, **named)
+    table.add("GET", "/models/{name}/history", "profiles", routes.history, profile_wire.History, **named)
+
+
+def add_selection_routes(table: Table, routes: SelectionRoutes) -> None:
+    """``/api/v1/models/select`` and ``/api/v1/decisions…``. It must come before the routes with a model's name."""
+    tag = "selection"
+    table.add("POST", "/models/select", tag, routes.select, Decision, body=SelectBody)
+    table.add("GET", "/decisions", tag, routes.decisions, DecisionList)
+    request_id = Parameter("request_id", "The `x-request-id` of the request.", place="path")
+    table.add("GET", "/decisions/{request_id}", tag, routes.decision, Decision, parameters=[request_id])
+
+
+def add_split_routes(table: Table, routes: SplitRoutes) -> None:
+    """``/api/v1/aliases/{name}/split`` and ``…/promote``."""
+    named = {"parameters": [Parameter("name", "An alias of yours.", place="path")]}
+    path = "/aliases/{name}/split"
+    table.add("GET", path, "aliases", routes.one, SplitAnswer, **named)
+    table.add("PUT", path, "aliases", routes.begin, SplitAnswer, body=SplitBody, **named)
+    table.add("DELETE", path, "aliases", routes.end, SplitAnswer, **named)
+    table.add("POST", "/aliases/{name}/promote", "aliases", routes.promote, wire.AliasMoved, body=PromoteBody, **named)
 
 
 def add_alias_routes(table: Table, routes: AliasRoutes) -> None:
@@ -167,6 +203,11 @@ def add_status_routes(table: Table, routes: StatusRoutes) -> None:
     table.add("GET", "/status/system", tag, routes.system, wire.SystemFigures)
     table.add("GET", "/status/ready", tag, routes.ready, wire.Ready)
     table.add("GET", "/status/live", tag, routes.live, wire.Live)
+
+
+def add_usage_routes(table: Table, routes: UsageRoutes) -> None:
+    """``/api/v1/status/usage``."""
+    table.add("GET", "/status/usage", "status", routes.totals, wire.UsageTotals, parameters=USAGE_PARAMETERS)
 
 
 def add_event_routes(table: Table, route: EventRoute) -> None:

@@ -57,15 +57,19 @@ class StatusRoutes:
         """How the server is, in one look."""
         engine = self._manager.engine
         down = [report for report in engine.reports.values() if not report.up]
+        problems = [report.error or f"{report.provider} is down." for report in down]
+        current = engine.current()
+        if current is not None and current.error is not None and current.error not in problems:
+            problems.append(current.error)
         answer = wire.ServerHealth(
-            status="degraded" if down else "healthy",
+            status="degraded" if problems else "healthy",
             version=__version__,
             uptime_seconds=round(time.monotonic() - self._began, 3),
-            current_model=engine.current_key,
+            current_model=current.key if current else None,
             loaded_models=len(self._manager.loaded_models),
             known_models=len(self._manager.registry),
             waiting_requests=engine.waiting,
-            problems=[report.error or f"{report.provider} is down." for report in down],
+            problems=problems,
         )
         return json_response(answer)
 
@@ -82,7 +86,8 @@ class StatusRoutes:
             )
             for name, health in found.items()
         ]
-        return json_response(wire.ProvidersHealth(providers=providers, count=len(providers)))
+        breakers = list(self._manager.breakers())
+        return json_response(wire.ProvidersHealth(providers=providers, breakers=breakers, count=len(providers)))
 
     async def system(self, _: Request) -> Response:
         """The machine, and what we take of it."""

@@ -10,10 +10,20 @@ from starlette.responses import Response
 
 from noa.discovery import ProviderReport
 from noa.manager import Statistics
-from noa.measurement.live import ServedRequest
-from noa.measurement.profile import MAX_TEST_COUNT
-from noa.measurement.samples import ProfileMetrics
-from noa.models import ActiveModel, CacheType, LoadPlan, ModelCapability, PerformanceMetrics, RegistryEntry, Value
+from noa.models import (
+    ActiveModel,
+    CacheType,
+    CapabilityEvidence,
+    LoadPlan,
+    ModelCapability,
+    PerformanceMetrics,
+    ProbePlan,
+    ProbeResult,
+    RegistryEntry,
+    Value,
+)
+from noa.selection.breakers import BreakerFigures
+from noa.state import UsageGrouping, UsageTotal
 
 #: What a change is doing that nobody waits for.
 Beginning = Literal["loading", "unloading", "switching"]
@@ -93,10 +103,14 @@ class RollbackBody(Value, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str | None = None
 
 
-class ProfileBody(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A profile of so many requests."""
+class ProbeBody(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to find out by real requests; by default everything.
 
-    test_count: Annotated[int, msgspec.Meta(ge=1, le=MAX_TEST_COUNT)] = 10
+    With ``plan`` nothing is asked of the model, and the answer is ``{"plan": …}``: what it would take and cost at most.
+    """
+
+    capabilities: Annotated[list[ModelCapability], msgspec.Meta(min_length=1)] | None = None
+    plan: bool = False
 
 
 class Nothing(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,7 +153,7 @@ class ProviderModels(Value, frozen=True, kw_only=True):
 
 
 class LoadedModels(Value, frozen=True, kw_only=True):
-    """The loaded models, oldest first, and the one in use."""
+    """The loaded models, oldest first, and the one in use, which need not be loaded now."""
 
     models: list[ActiveModel]
     count: int
@@ -147,7 +161,7 @@ class LoadedModels(Value, frozen=True, kw_only=True):
 
 
 class CurrentModel(Value, frozen=True, kw_only=True):
-    """The model in use, ``null`` if there is none."""
+    """The model in use, whether or not it is loaded now; ``null`` if there is none. ``error`` says what keeps it."""
 
     model: ActiveModel | None
 
@@ -251,11 +265,12 @@ class Saved(Value, frozen=True, kw_only=True):
 
 
 class Capabilities(Value, frozen=True, kw_only=True):
-    """What a model can do, as far as is known."""
+    """What a model can do, as far as is known, and what that rests on."""
 
     success: bool = True
     key: str
     capabilities: tuple[ModelCapability, ...]
+    evidence: tuple[CapabilityEvidence, ...]
 
 
 class Metrics(Value, frozen=True, kw_only=True):
@@ -266,23 +281,6 @@ class Metrics(Value, frozen=True, kw_only=True):
     metrics: PerformanceMetrics | None
 
 
-class PastProfile(Value, frozen=True, kw_only=True):
-    """A profile that was made before, with the version of the formulas it used."""
-
-    at: datetime
-    formula_version: int
-    metrics: msgspec.Raw
-
-
-class History(Value, frozen=True, kw_only=True):
-    """A model's latest requests, oldest first, and its profiles, newest first."""
-
-    success: bool = True
-    key: str
-    history: list[ServedRequest]
-    profiles: list[PastProfile]
-
-
 class Logs(Value, frozen=True, kw_only=True):
     """The last lines of a local model's process, oldest first."""
 
@@ -291,12 +289,19 @@ class Logs(Value, frozen=True, kw_only=True):
     lines: list[str]
 
 
-class Profiled(Value, frozen=True, kw_only=True):
-    """What a profile measured."""
+class Probed(Value, frozen=True, kw_only=True):
+    """What probes have shown, and what the model is known to do after them."""
 
     success: bool = True
-    message: str
-    metrics: ProfileMetrics
+    key: str
+    results: list[ProbeResult]
+    capabilities: tuple[ModelCapability, ...]
+
+
+class ProbePlanned(Value, frozen=True, kw_only=True):
+    """What probing would take and cost at most."""
+
+    plan: ProbePlan
 
 
 class Live(Value, frozen=True, kw_only=True):
@@ -312,7 +317,9 @@ class Ready(Value, frozen=True, kw_only=True):
 
 
 class ServerHealth(Value, frozen=True, kw_only=True):
-    """How the server is. It is degraded when a provider did not answer the last discovery; ``problems`` says why."""
+    """How the server is. It is degraded when a provider did not answer the last discovery, or the model in use is not
+    to be had; ``problems`` says why.
+    """
 
     status: Literal["healthy", "degraded"]
     version: str
@@ -335,9 +342,18 @@ class ProviderHealth(Value, frozen=True, kw_only=True):
 
 
 class ProvidersHealth(Value, frozen=True, kw_only=True):
-    """Every provider that is set up."""
+    """Every provider that is set up. ``breakers`` are those of providers and models that have failed lately."""
 
     providers: list[ProviderHealth]
+    breakers: list[BreakerFigures]
+    count: int
+
+
+class UsageTotals(Value, frozen=True, kw_only=True):
+    """What was used and what it cost: times newest first, everything else by name."""
+
+    by: UsageGrouping
+    groups: list[UsageTotal]
     count: int
 
 

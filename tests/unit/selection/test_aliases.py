@@ -9,15 +9,33 @@ from noa.selection.aliases import Names, check_alias, resolve
 from noa.server.model_path import RESERVED
 
 NAMES = Names(
-    providers={"openai": "openai", "claude": "claude", "anthropic": "claude", "llama.cpp": "llama.cpp"},
-    configured={"openai", "llama.cpp"},
-    advice={"claude": "set ANTHROPIC_API_KEY.", "openai": "", "llama.cpp": ""},
-    keys={"openai:gpt-4", "openai:shared", "llama.cpp:shared", "llama.cpp:sub/tiny", "openai:ft:gpt:acme"},
+    providers={
+        "openai": "openai",
+        "claude": "claude",
+        "anthropic": "claude",
+        "llama.cpp": "llama.cpp",
+        "mistral": "mistral",
+        "ollama": "ollama",
+    },
+    configured={"openai", "llama.cpp", "ollama"},
+    advice={"claude": "set ANTHROPIC_API_KEY.", "mistral": "set MISTRAL_API_KEY.", "openai": "", "llama.cpp": ""},
+    keys={
+        "openai:gpt-4",
+        "openai:shared",
+        "llama.cpp:shared",
+        "llama.cpp:sub/tiny",
+        "openai:ft:gpt:acme",
+        "ollama:mistral:7b",
+        "ollama:phi:latest",
+    },
     keys_by_id={
         "gpt-4": ["openai:gpt-4"],
         "shared": ["openai:shared", "llama.cpp:shared"],
         "sub/tiny": ["llama.cpp:sub/tiny"],
         "ft:gpt:acme": ["openai:ft:gpt:acme"],
+        "mistral:7b": ["ollama:mistral:7b"],
+        "phi:latest": ["ollama:phi:latest"],
+        "phi": ["ollama:phi:latest"],
     },
     aliases={"current": "", "prod": ""},
 )
@@ -37,6 +55,9 @@ NAMES = Names(
         ("llama.cpp/sub/tiny", "llama.cpp:sub/tiny"),
         ("ft:gpt:acme", "openai:ft:gpt:acme"),
         ("openai/ft:gpt:acme", "openai:ft:gpt:acme"),
+        ("mistral:7b", "ollama:mistral:7b"),
+        ("phi", "ollama:phi:latest"),
+        ("ollama:phi", "ollama:phi:latest"),
     ],
 )
 def test_a_name_means_a_key_or_an_alias(name: str | None, means: str) -> None:
@@ -48,6 +69,8 @@ def test_a_name_means_a_key_or_an_alias(name: str | None, means: str) -> None:
     [
         ("claude:opus", ConfigurationError, "set ANTHROPIC_API_KEY"),
         ("anthropic/opus", ConfigurationError, "claude is not set up"),
+        ("mistral:large", ConfigurationError, "set MISTRAL_API_KEY"),
+        ("openai:mistral:7b", ModelNotFoundError, "openai has no model"),
         ("openai:gpt-5", ModelNotFoundError, "did you mean openai:gpt-4?"),
         ("gpt-44", ModelNotFoundError, "did you mean openai:gpt-4?"),
         ("nowhere:gpt", ModelNotFoundError, "There is no model “nowhere:gpt”"),

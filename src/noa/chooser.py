@@ -1,0 +1,282 @@
+"""Chooses among the models there are, by what is known and was measured of them; remembers why, and what came of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from noa.chat import Usage
+from noa.errors import ModelNotFoundError, ModelUnavailableError, ValidationError
+from noa.events import Event, EventBus
+from noa.lifecycle.slots import SlotView
+from noa.measurement.cost import cost_usd
+from noa.measurement.estimates import Estimate, Estimates, Observation
+from noa.models import ModelStatus
+from noa.providers.protocol import Locality, Offer
+from noa.registry import Registry
+from noa.selection.candidate import Candidate, Prediction
+from noa.selection.decision import Decision, ExploreBudget, Outcome, decide
+from noa.selection.shortlist import Shortlists
+from noa.selection.wish import Objective, Wish, split_auto
+from noa.state import RequestRecord
+
+#: How many decisions are remembered, for whoever asks why.
+REMEMBERED: Final = 2_000
+#: Where a model stands, if it ever was in use.
+View = Callable[[str], SlotView | None]
+#: Why a model had better not be asked just now (its breaker is open, it asked to slow down), ``None`` if it may.
+Unfit = Callable[[str], str | None]
+
+
+class Chooser:
+    """Decides for those who leave the choice to Noa.
+
+    ``policies`` are the named wishes of the configuration, ``share`` the part of all requests that may explore.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        view: View,
+        unfit: Unfit,
+        *,
+        policies: Mapping[str, Wish],
+        explore: float = 0.0,
+        clock: Callable[[], float] = time.time,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._registry = registry
+        self._view = view
+        self._unfit = unfit
+        self._policies = policies
+        self._explore = explore
+        self._clock = clock
+        self._draw = draw
+        self._estimates: dict[str, Estimates] = {}
+        self._load_s: dict[str, float] = {}
+        self._budget = ExploreBudget()
+        self._shortlists = Shortlists()
+        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+
+    # What is asked for.
+
+    def wish(self, name: str, needs: Wish | None = None) -> Wish:
+        """What ``auto``, ``auto:<objective>`` or ``auto:<policy>`` asks for, with what the request itself ``needs``.
+
+        Raises ``ValidationError`` for a word after the colon that means nothing.
+        """
+        objective, policy = split_auto(name, self._policies)
+        return self._with_policy(objective, policy, needs or Wish())
+
+    def policy(self, name: str) -> Wish:
+        """A policy of the configuration. Raises ``ValidationError`` if there is none of that name."""
+        if name not in self._policies:
+            known = ", ".join(sorted(self._policies)) or "none"
+            raise ValidationError(f"There is no policy “{name}”; noa.yaml has {known}.", details={"field": "policy"})
+        return self._policies[name]
+
+    def _with_policy(self, objective: Objective | None, policy: str | None, needs: Wish) -> Wish:
+        base = self.policy(policy) if policy is not None else Wish(explore=self._explore)
+        wish = msgspec.structs.replace(
+            base,
+            prefer=objective or base.prefer,
+            prompt_tokens=needs.prompt_tokens,
+            output_tokens=needs.output_tokens,
+            min_context=max(base.min_context or 0, needs.min_context or 0) or None,
+        )
+        return wish.needing(*needs.capabilities)
+
+    # The decision.
+
+    def decide(self, wish: Wish, *, request_id: str | None = None, despite_trouble: bool = False) -> Decision:
+        """Which model should serve, and why. With a ``request_id`` it is remembered, and may explore.
+
+        ``despite_trouble`` also considers those that had better be left alone.
+        """
+        may_explore = request_id is not None and self._budget.earn(wish.explore)
+        now_s = self._clock()
+        found = decide(
+            wish,
+            [self._candidate(key, wish, now_s, despite_trouble=despite_trouble) for key in self._pool(wish)],
+            at=datetime.fromtimestamp(now_s, UTC),
+            draw=self._draw,
+            may_explore=may_explore,
+        )
+        if request_id is None:
+            return found
+        if found.explored:
+            self._budget.spend()
+        decision = msgspec.structs.replace(found, request_id=request_id)
+        self._decisions[request_id] = decision
+        if len(self._decisions) > REMEMBERED:
+            self._decisions.popitem(last=False)
+        return decision
+
+    def choose(self, wish: Wish, *, request_id: str | None = None) -> Decision:
+        """The same, where there must be one.
+
+        Raises ``ModelUnavailableError`` if some could serve again soon, else ``ModelNotFoundError``, with the reasons.
+        """
+        decision = self.decide(wish, request_id=request_id)
+        if decision.chosen is None and any(each.for_now for each in decision.candidates):
+            # Never are all of them out: whoever is in trouble may be out of it, and is the best there is.
+            decision = self.decide(wish, request_id=request_id, despite_trouble=True)
+        if decision.chosen is None:
+            raise _nobody(decision)
+        return decision
+
+    def decision(self, request_id: str) -> Decision:
+        """A remembered decision. Raises ``ModelNotFoundError`` when there was none, or it is too long ago."""
+        try:
+            return self._decisions[request_id]
+        except KeyError:
+            raise ModelNotFoundError(
+                f"No decision is remembered for the request “{request_id[:80]}”; one is made where the model is “auto”."
+            ) from None
+
+    def decisions(self, limit: int = 100) -> Sequence[Decision]:
+        """The latest decisions, newest first."""
+        return [self._decisions[each] for each in list(reversed(self._decisions))[:limit]]
+
+    # What is measured.
+
+    def observe(self, record: RequestRecord) -> None:
+        """Take a request that is over into account, and note what became of the decision it was made by."""
+        self._learn(record)
+        decision = self._decisions.get(record.request_id)
+        if decision is None:
+            return
+        outcome = Outcome(
+            key=record.key,
+            success=record.success,
+            latency_ms=record.latency_ms,
+            ttft_ms=record.ttft_ms,
+            cost_usd=record.cost_usd,
+            error_code=record.error_code,
+        )
+        self._decisions[record.request_id] = msgspec.structs.replace(decision, outcome=outcome)
+
+    def remember(self, records: Iterable[RequestRecord]) -> None:
+        """Learn from requests of an earlier run, oldest first."""
+        for record in records:
+            self._learn(record)
+
+    def watch(self, events: EventBus) -> None:
+        """Learn from the events how long models take to load."""
+        begun: dict[str, float] = {}
+
+        def loading(event: Event) -> None:
+            begun.setdefault(str(event.data.get("key")), self._clock())
+
+        def loaded(event: Event) -> None:
+            key = str(event.data.get("key"))
+            if key in begun:
+                self._load_s[key] = max(0.0, self._clock() - begun.pop(key))
+
+        def gave_up(event: Event) -> None:
+            begun.pop(str(event.data.get("key")), None)
+
+        events.on("model-loading", loading)
+        events.on("model-loaded", loaded)
+        events.on("model-load-error", gave_up)
+
+    def _learn(self, record: RequestRecord) -> None:
+        if record.key not in self._estimates:
+            self._estimates[record.key] = Estimates()
+        self._estimates[record.key].observe(
+            Observation(
+                at_s=record.at.timestamp(),
+                success=record.success,
+                streamed=record.streamed,
+                latency_ms=record.latency_ms,
+                ttft_ms=record.ttft_ms,
+                prompt_tokens=record.prompt_tokens,
+                output_tokens=record.completion_tokens,
+                cached_tokens=record.cached_tokens,
+            )
+        )
+
+    # Who is considered.
+
+    def _pool(self, wish: Wish) -> Iterable[str]:
+        """Whom to look at: everybody, or, of very many, whoever was used and the cheapest of those who could serve."""
+        registry = self._registry
+        if wish.models:
+            return [key for key in wish.models if key in registry]
+        if len(registry) <= Shortlists.SIZE:
+            return registry
+        used = [key for key in self._estimates if key in registry]
+        offers = (registry.offer(key).model for key in registry)
+        return dict.fromkeys((*used, *self._shortlists.of(wish, registry.revision, offers)))
+
+    def _candidate(self, key: str, wish: Wish, now_s: float, *, despite_trouble: bool) -> Candidate:
+        offer = self._registry.offer(key)
+        view = self._view(key)
+        owned = offer.locality is Locality.OWNED
+        ready = not owned or (view is not None and view.status is ModelStatus.LOADED)
+        busy = 0.0 if view is None else view.in_flight / (view.concurrency or 1) if owned else float(view.in_flight)
+        return Candidate(
+            key=key,
+            provider=offer.model.provider,
+            capabilities=offer.model.capabilities,
+            context_window=offer.model.context_window,
+            ready=ready,
+            busy=busy,
+            unfit=_failed(view) or (None if despite_trouble else self._unfit(key)),
+            prediction=self._predict(key, offer, wish, now_s, ready=ready, waits=busy if owned else 0.0),
+        )
+
+    def _predict(self, key: str, offer: Offer, wish: Wish, now_s: float, *, ready: bool, waits: float) -> Prediction:
+        known = self._estimates.get(key)
+        found = Estimate()
+        if known is not None:
+            found = known.estimate(
+                now_s, streamed=True, prompt_tokens=wish.prompt_tokens, output_tokens=wish.output_tokens
+            )
+        price = offer.model.price
+        return Prediction(
+            latency_ms=self._with_wait(key, found.latency_ms, ready=ready, waits=waits),
+            ttft_ms=self._with_wait(key, found.ttft_ms, ready=ready, waits=waits),
+            cost_usd=cost_usd(_expected(wish, found.cache_rate), price),
+            success_rate=found.success_rate,
+            success_margin=found.success_margin or 0.0,
+            unsettled=found.unsettled,
+            samples=found.samples,
+            age_s=found.age_s,
+            origin=None if known is None else "live",
+            price_source=None if price is None else price.source.value,
+            price_as_of=None if price is None else price.as_of,
+        )
+
+    def _with_wait(self, key: str, milliseconds: float | None, *, ready: bool, waits: float) -> float | None:
+        """With the turns of those who are before us in a local model, and the time it takes to load."""
+        if milliseconds is None:
+            return None
+        if not ready and key not in self._load_s:
+            return None
+        return milliseconds * (1 + waits) + (0.0 if ready else self._load_s[key] * 1000)
+
+
+def _expected(wish: Wish, cache_rate: float | None) -> Usage:
+    cached = None if cache_rate is None else int(wish.prompt_tokens * cache_rate)
+    return Usage(prompt_tokens=wish.prompt_tokens, completion_tokens=wish.output_tokens, cached_tokens=cached)
+
+
+def _failed(view: SlotView | None) -> str | None:
+    if view is None or view.status is not ModelStatus.FAILED:
+        return None
+    return f"it failed: {view.error.message}" if view.error is not None else "it failed"
+
+
+def _nobody(decision: Decision) -> ModelUnavailableError | ModelNotFoundError:
+    reasons = "; ".join(f"{each.key}: {each.eliminated}" for each in decision.candidates[:5])
+    sentence = f"No model meets the conditions. {reasons}." if reasons else "There is no model to choose from."
+    if any(each.for_now for each in decision.candidates):
+        return ModelUnavailableError(sentence, retry_after_s=5)
+    return ModelNotFoundError(sentence, details={"candidates": len(decision.candidates)})
