@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 Fact = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float] | Sequence[str]
-#: A tensor is its name and dimensions. Matrices are of 16 bits an element, all else of 32.
+#: A tensor is its name and dimensions. Matrices are of 16 bits an element unless said otherwise, all else of 32.
 Tensor = tuple[str, Sequence[int]]
+#: A type of matrices: its number, how many elements a block has, and of how many bytes it is.
+Kind = tuple[int, int, int]
+F16: Kind = (1, 1, 2)
+Q4_0: Kind = (2, 32, 18)
 
 _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _FORMATS = {_U32: "<I", _I32: "<i", _F32: "<f", _BOOL: "<?"}
@@ -17,7 +21,7 @@ _ALIGNMENT = 32
 MIN_VOCABULARY = 260
 
 
-def header(architecture: str, facts: Mapping[str, Fact], tensors: Sequence[Tensor]) -> bytes:
+def header(architecture: str, facts: Mapping[str, Fact], tensors: Sequence[Tensor], kind: Kind = F16) -> bytes:
     """A header up to where the data begins. Keys without a known first part get the architecture's."""
     pairs = [_pair("general.architecture", architecture)]
     pairs += [_pair(key if _is_whole(key) else f"{architecture}.{key}", value) for key, value in facts.items()]
@@ -25,17 +29,19 @@ def header(architecture: str, facts: Mapping[str, Fact], tensors: Sequence[Tenso
     offset = 0
     for name, dimensions in tensors:
         out += _text(name) + struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)
-        out += struct.pack("<IQ", int(_is_narrow(name, dimensions)), offset)
-        offset += _size(name, dimensions)
+        out += struct.pack("<IQ", kind[0] if _is_narrow(name, dimensions) else 0, offset)
+        offset += _size(name, dimensions, kind)
     return bytes(out) + bytes(-len(out) % _ALIGNMENT)
 
 
-def write_model(path: Path, architecture: str, facts: Mapping[str, Fact], tensors: Sequence[Tensor]) -> Path:
+def write_model(
+    path: Path, architecture: str, facts: Mapping[str, Fact], tensors: Sequence[Tensor], kind: Kind = F16
+) -> Path:
     """A model that the engine loads: its header, a vocabulary, and a hole of zeros where the weights are."""
-    begin = header(architecture, {**facts, **_vocabulary()}, tensors)
+    begin = header(architecture, {**facts, **_vocabulary()}, tensors, kind)
     with path.open("wb") as file:
         file.write(begin)
-        file.truncate(len(begin) + sum(_size(name, dimensions) for name, dimensions in tensors))
+        file.truncate(len(begin) + sum(_size(name, dimensions, kind) for name, dimensions in tensors))
     return path
 
 
@@ -60,10 +66,11 @@ def _is_narrow(name: str, dimensions: Sequence[int]) -> bool:
     return len(dimensions) > 1 and not name.endswith(("conv1d.weight", "conv.weight", "ssm_a"))
 
 
-def _size(name: str, dimensions: Sequence[int]) -> int:
-    size = 2 if _is_narrow(name, dimensions) else 4
+def _size(name: str, dimensions: Sequence[int], kind: Kind) -> int:
+    _, elements, size = kind if _is_narrow(name, dimensions) else (0, 1, 4)
     for dimension in dimensions:
         size *= dimension
+    size //= elements
     return size + -size % _ALIGNMENT
 
 

@@ -16,9 +16,14 @@ import msgspec
 import psutil
 import pytest
 
+from noa.presets import PRESETS
+
 NOA = (sys.executable, "-c", "from noa.cli.main import main; main()")
 #: Variables of whoever runs the tests that would reach the server under test.
-FOREIGN = ("NOA_", "AI_", "OPENAI_", "ANTHROPIC_", "CLAUDE_", "LLAMA_CPP_", "MODEL_MANAGER_", "OLLAMA_", "PORT")
+FOREIGN = (
+    *("NOA_", "AI_", "OPENAI_", "ANTHROPIC_", "CLAUDE_", "LLAMA_CPP_", "MODEL_MANAGER_", "OLLAMA_", "PORT"),
+    *(variable for preset in PRESETS for variable in (*preset.key_variables, *preset.base_url_variables)),
+)
 
 
 class Machine(NamedTuple):

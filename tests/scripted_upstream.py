@@ -30,7 +30,8 @@ class Answer:
     """One answer as it goes over the wire.
 
     ``chunks`` are sent one by one with ``chunk_delay_s`` between them (as HTTP chunks), ``body`` in one piece with its
-    length. ``delay_s`` passes before the first byte, ``end_delay_s`` between the last chunk and the end. How it ends:
+    length. ``moments_s`` says instead when each chunk is sent, in seconds since the request came. ``delay_s`` passes
+    before the first byte, ``end_delay_s`` between the last chunk and the end. How it ends:
     properly, or after ``chunks`` by saying nothing more (``hang``), by closing in the middle (``truncate``), or by a
     reset (``reset``). ``close`` ends the connection after a proper answer. ``raw`` replaces everything that is sent.
     """
@@ -42,6 +43,7 @@ class Answer:
     chunks: Sequence[bytes] | None = None
     delay_s: float = 0.0
     chunk_delay_s: float = 0.0
+    moments_s: Sequence[float] = ()
     end_delay_s: float = 0.0
     hang: bool = False
     truncate: bool = False
@@ -370,9 +372,13 @@ async def _send_head_and_body(answer: Answer, writer: asyncio.StreamWriter) -> N
         headers["transfer-encoding"] = "chunked"
     lines = [f"HTTP/1.1 {answer.status} Scripted", *(f"{name}: {value}" for name, value in headers.items())]
     writer.write("\r\n".join([*lines, "", ""]).encode() + answer.body)
+    clock = asyncio.get_running_loop().time
+    begun = clock()
     for index, chunk in enumerate(answer.chunks or ()):
         await writer.drain()
-        if index:
+        if answer.moments_s:
+            await asyncio.sleep(begun + answer.moments_s[index] - clock())
+        elif index:
             await asyncio.sleep(answer.chunk_delay_s)
         writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
     await asyncio.sleep(answer.end_delay_s)

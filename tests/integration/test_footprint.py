@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from gguf_writer import MIN_VOCABULARY, Fact, Tensor, write_model
+from gguf_writer import MIN_VOCABULARY, Q4_0, Fact, Tensor, write_model
 from noa.gguf import GgufHeader, read_header
 from noa.lifecycle import footprint as needs
 from noa.lifecycle.footprint import Basis, EngineShape, Footprint, footprint
+from noa.models import LoadOptions, ModelCapability, ModelInfo
+from noa.providers.protocol import Offer
 from noa.runtime.allocation import Allocation, read_allocation
 from noa.runtime.child import ChildRuntime
-from noa.runtime.llama_server import CACHE_TYPES, CPU_BATCH
+from noa.runtime.llama_server import CACHE_TYPES, CHECKPOINTS, CPU_BATCH
 from noa.runtime.protocol import EngineSpec
+from noa.shape import Shape
 from noa.state import ProcessGone, ProcessIntended, ProcessStarted
 
 pytestmark = pytest.mark.engine
@@ -37,11 +41,11 @@ async def runtime() -> AsyncIterator[ChildRuntime]:
     await runtime.aclose()
 
 
-async def allocated(runtime: ChildRuntime, path: Path, shape: EngineShape) -> Allocation:
+async def allocated(runtime: ChildRuntime, path: Path, shape: EngineShape, *, last_token: bool = False) -> Allocation:
     """Load it, and read what the engine says of its memory."""
     spec = EngineSpec(
         key="llama.cpp:m", generation=1, path=str(path), alias="m", context_size=shape.context_size, slots=shape.slots,
-        cache_type=shape.cache_type_k,
+        cache_type=shape.cache_type_k, embedding=shape.embedding, last_token=last_token, maps=shape.repacks,
     )  # fmt: skip
 
     async def forget(_entry: ProcessIntended | ProcessStarted | ProcessGone) -> None:
@@ -232,3 +236,66 @@ async def test_every_kind_of_block_takes_what_was_said(runtime: ChildRuntime, tm
     path = write_model(tmp_path / "model.gguf", "llama", *experts())
     shape = shape_of(2048, cache_type=cache_type)
     assert_meant(footprint(header_of(path), shape), await allocated(runtime, path, shape))
+
+
+def dense(**more: Fact) -> tuple[Mapping[str, Fact], Sequence[Tensor]]:
+    tensors = HEAD
+    for block in (f"blk.{layer}." for layer in range(8)):
+        tensors = [*tensors, *attention(block), *forward(block)]
+    return facts(8, **{"rope.dimension_count": LENGTH, **more}), tensors
+
+
+async def test_weights_in_an_order_of_the_processors_own_are_held_once(runtime: ChildRuntime, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.gguf", "llama", *dense(), Q4_0)
+    described = header_of(path)
+    offer = Offer(model=ModelInfo(id="model", name="model", provider="llama.cpp"), path=str(path), header=described)
+    assert not Shape().spec(offer, LoadOptions()).maps
+    assert Shape().spec(offer, LoadOptions(gpu_layers=99)).maps
+    read = msgspec.structs.replace(shape_of(512), repacks=False)
+    assert_meant(footprint(described, read), await allocated(runtime, path, read))
+    mapped = await allocated(runtime, path, shape_of(512))
+    assert mapped.model_bytes > 1.5 * footprint(described, read).weights_bytes, "this is what reading it is better than"
+
+
+async def test_an_encoder_computes_no_logits(runtime: ChildRuntime, tmp_path: Path) -> None:
+    described, tensors = windowed()
+    path = write_model(tmp_path / "model.gguf", "gemma-embedding", {**described, "pooling_type": 1}, tensors)
+    shape = msgspec.structs.replace(shape_of(1024), batch_size=1024, embedding=True)
+    need, real = footprint(header_of(path), shape), await allocated(runtime, path, shape)
+    assert need.kv_bytes == real.kv_bytes == 0
+    assert real.compute_bytes <= need.compute_bytes
+
+
+async def test_texts_whose_vector_is_that_of_their_last_token_need_no_batch_of_their_size(
+    runtime: ChildRuntime, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "model.gguf", "qwen3", *with_norms(dense(pooling_type=3)))
+    whole = msgspec.structs.replace(shape_of(4096), batch_size=4096, embedding=True)
+    parts = msgspec.structs.replace(whole, batch_size=CPU_BATCH)
+    model = ModelInfo(id="model", name="model", provider="llama.cpp", capabilities=(ModelCapability.EMBEDDINGS,))
+    spec = Shape().spec(Offer(model=model, path=str(path), header=header_of(path)), LoadOptions())
+    assert (spec.embedding, spec.last_token) == (True, True)
+    in_whole = await allocated(runtime, path, whole)
+    in_parts = await allocated(runtime, path, parts, last_token=True)
+    assert in_parts.compute_bytes * 10 < in_whole.compute_bytes
+    assert_meant(footprint(header_of(path), whole), in_whole)
+    assert_meant(footprint(header_of(path), parts), in_parts)
+
+
+def with_norms(
+    described: tuple[Mapping[str, Fact], Sequence[Tensor]],
+) -> tuple[Mapping[str, Fact], Sequence[Tensor]]:
+    named, tensors = described
+    return named, [*tensors, *(tensor for layer in range(8) for tensor in norms(f"blk.{layer}."))]
+
+
+@pytest.mark.parametrize(("architecture", "kept"), [("gemma3", True), ("mamba", True), ("llama", False)])
+def test_what_cannot_be_rewound_is_kept_a_few_times_over(tmp_path: Path, architecture: str, kept: bool) -> None:
+    described, tensors = MODELS[architecture]()
+    header = header_of(write_model(tmp_path / "model.gguf", architecture, described, tensors))
+    once = footprint(header, msgspec.structs.replace(shape_of(8192, slots=2), checkpoints=1))
+    assert bool(once.checkpoint_bytes) is kept
+    assert once.checkpoint_bytes <= once.kv_bytes
+    often = footprint(header, msgspec.structs.replace(shape_of(8192, slots=2), checkpoints=CHECKPOINTS))
+    assert often.checkpoint_bytes == CHECKPOINTS * once.checkpoint_bytes
+    assert often.total_bytes - once.total_bytes == often.checkpoint_bytes - once.checkpoint_bytes

@@ -238,6 +238,18 @@ async def test_a_failure_after_the_hold_is_told_in_the_stream(server: Served, up
     assert b"[DONE]" not in answer.body
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "//v1/chat/completions", "/v1/v1/chat/completions"])
+async def test_a_client_with_a_wrong_base_url_is_told_the_right_one(server: Served, path: str) -> None:
+    answer = await server.post(path, CHAT)
+    assert answer.status == 404
+    assert "did you mean /v1/chat/completions?" in answer.error["message"]
+
+
+async def test_a_slash_too_many_at_the_end_changes_nothing(server: Served) -> None:
+    assert (await server.post("/v1/chat/completions/", CHAT)).status == 200
+    assert (await server.get("/v1/models/")).json["object"] == "list"
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"\xff\xfe", b'{"model": 5}', b'{"stream": "yes"}', b'{"messages": ' + b"[" * 200_000],

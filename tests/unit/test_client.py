@@ -15,8 +15,9 @@ from aiohttp import web
 from noa import errors
 from noa.chat import TextDelta
 from noa.cli.connection import phase_of, phases_shown
-from noa.client import NoaClient, ServerUnreachableError, error_from_answer
+from noa.client import NoaClient, ServerUnreachableError
 from noa.client_answers import ServerEvent
+from noa.client_refusal import error_from_answer
 from noa.errors import AIProviderError, ModelLoadError, ProviderAuthenticationError, ProviderResponseError
 from scripted_server import ScriptedServer
 

@@ -195,13 +195,13 @@ class TestProviders:
         assert groq.key_variable == "GROQ_API_KEY"
 
     def test_a_name_of_ones_own_stands_beside_the_known_one(self, tmp_path: Path) -> None:
-        file = "providers:\n  - {type: openai, name: vllm, baseURL: 'http://localhost:8000/v1'}\n"
+        file = "providers:\n  - {type: openai, name: mine, baseURL: 'http://localhost:8000/v1'}\n"
         configuration = configure(tmp_path, file, OPENAI_API_KEY="k")
-        assert [provider.name for provider in configuration.providers] == ["vllm", "openai", "llama.cpp"]
-        vllm = configuration.provider_config("vllm")
-        assert vllm is not None
-        assert vllm.api_key is None
-        assert vllm.key_variable is None
+        assert [provider.name for provider in configuration.providers] == ["mine", "openai", "llama.cpp"]
+        mine = configuration.provider_config("mine")
+        assert mine is not None
+        assert mine.api_key is None
+        assert mine.key_variable is None
 
     def test_a_known_name_says_more_than_its_type(self) -> None:
         groq = ProviderConfig(type="openai", name="groq")

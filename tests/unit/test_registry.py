@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 
+import msgspec
 import pytest
 
+from noa.catalog.facts import CatalogFacts
 from noa.errors import ModelNotFoundError, ValidationError
+from noa.facts import Background
 from noa.models import ModelCapability, ModelInfo, ModelStatus, PerformanceMetrics
 from noa.providers.protocol import Locality, Offer
 from noa.registry import Registry
+from noa.selection.aliases import Names
+from noa.state import CapabilityProbed
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
@@ -139,3 +145,79 @@ def test_counts_are_by_provider_capability_and_status() -> None:
     vision = (ModelCapability.VISION,)
     registry = registry_with(offer("a", can=vision), offer("b", can=vision), offer("c", "other"))
     assert registry.counts() == ({"fake": 2, "other": 1}, {"vision": 2}, {"available": 3})
+
+
+# What others know of the models.
+
+TOOLS = ModelCapability.FUNCTION_CALLING
+
+
+def probe_of(key: str, *, supported: bool, modified_ns: int | None = None) -> CapabilityProbed:
+    return CapabilityProbed(key=key, capability=TOOLS, supported=supported, at=LATER, modified_ns=modified_ns)
+
+
+def capabilities(registry: Registry, key: str) -> tuple[ModelCapability, ...]:
+    entry = registry.get(key)
+    assert entry is not None
+    return entry.capabilities
+
+
+def test_what_the_catalogue_knows_is_part_of_a_model_and_found_by() -> None:
+    known = CatalogFacts(as_of=date(2026, 1, 1), context_window=9, capabilities=(ModelCapability.VISION,))
+    registry = Registry(
+        lambda _key: (ModelStatus.AVAILABLE, None),
+        lambda provider, model_id: Background(catalog=known if (provider, model_id) == ("fake", "a") else None),
+    )
+    registry.merge("fake", [offer("a"), offer("b")], THEN)
+    assert found(registry, capability=ModelCapability.VISION, min_context_window=9) == ["fake:a"]
+    registry.amend("fake:a", offer("a", window=7).model)
+    assert found(registry, capability=ModelCapability.VISION) == ["fake:a"]
+    assert registry.offer("fake:a").model.context_window == 7
+
+
+def test_what_a_probe_has_shown_counts_at_once_and_after_every_discovery() -> None:
+    registry = registry_with(offer("a", can=(TOOLS,)))
+    registry.prove([probe_of("fake:a", supported=False), probe_of("fake:gone", supported=True)])
+    assert capabilities(registry, "fake:a") == ()
+    registry.merge("fake", [offer("a", can=(TOOLS,))], LATER)
+    assert capabilities(registry, "fake:a") == ()
+    registry.prove([probe_of("fake:a", supported=True)])
+    assert capabilities(registry, "fake:a") == (TOOLS,)
+
+
+def test_what_was_probed_before_a_model_is_found_counts_when_it_is() -> None:
+    registry = registry_with()
+    registry.prove([probe_of("fake:a", supported=True)])
+    registry.merge("fake", [offer("a")], LATER)
+    assert capabilities(registry, "fake:a") == (TOOLS,)
+
+
+def test_a_probe_of_a_file_says_nothing_of_another_file_of_that_name() -> None:
+    registry = registry_with(Offer(model=offer("a").model, locality=Locality.OWNED, modified_ns=1))
+    registry.prove([probe_of("fake:a", supported=True, modified_ns=1)])
+    assert capabilities(registry, "fake:a") == (TOOLS,)
+    registry.merge("fake", [Offer(model=offer("a").model, locality=Locality.OWNED, modified_ns=2)], LATER)
+    assert capabilities(registry, "fake:a") == ()
+
+
+def test_claims_are_the_evidence_without_probes() -> None:
+    registry = registry_with(offer("a", can=(TOOLS,)))
+    registry.prove([probe_of("fake:a", supported=False)])
+    (claim,) = registry.claims("fake:a")
+    assert (claim.supported, claim.source) == (True, "declared")
+    with pytest.raises(ModelNotFoundError):
+        registry.claims("fake:gone")
+
+
+def test_a_model_goes_by_its_other_names_where_no_model_has_them_itself() -> None:
+    def named(model_id: str, *other_ids: str) -> Offer:
+        return msgspec.structs.replace(offer(model_id), other_ids=other_ids)
+
+    registry = registry_with(named("phi:latest", "phi"), named("tiny:latest", "tiny"), named("tiny"))
+    names = Names(providers={}, configured=(), advice={}, keys=(), keys_by_id={}, aliases=())
+
+    def with_ids(keys_by_id: Mapping[str, Sequence[str]]) -> Names:
+        return msgspec.structs.replace(names, keys_by_id=keys_by_id)
+
+    assert registry.resolve("phi", with_ids) == registry.resolve("phi:latest", with_ids)
+    assert registry.resolve("tiny", with_ids).endswith(":tiny")

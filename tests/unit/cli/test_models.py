@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import Result
 
-from noa.cli.models import Duration, active_row
+from noa.cli.models import Duration, active_details, active_row
 from noa.cli.terminal import byte_size, time_span
 from noa.models import (
     ActiveModel,
@@ -132,13 +132,14 @@ def test_ps_shows_what_runs() -> None:
         in_flight=2,
         pid=4711,
         memory_bytes=3 * 1024**3,
+        context_size=4096,
         ttl_s=600.0,
     )
     now = MOMENT + timedelta(minutes=3, seconds=20)
-    shown = ("4711", "3.0 GiB", "2", "7", "41.3", "3m ago", "10m")
+    shown = ("4711", "3.0 GiB", "4096", "2", "7", "41.3", "3m ago", "10m")
     assert active_row(busy, None, now) == (LOCAL, "loaded", *shown)
     idle = active(pinned=True, status=ModelStatus.DRAINING)
-    unknown = ("—", "—", "0", "0", "—", "3m ago", "pinned")
+    unknown = ("—", "—", "8192", "0", "0", "—", "3m ago", "pinned")
     assert active_row(idle, LOCAL, now) == (f"{LOCAL} *", "draining", *unknown)
 
 
@@ -147,6 +148,35 @@ def test_ps_says_when_nothing_runs(server: ScriptedServer, noa: Noa) -> None:
     result = noa("ps")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "noa load" in result.stderr
+
+
+def test_a_process_may_have_a_smaller_context_than_its_model_was_trained_for() -> None:
+    now = MOMENT + timedelta(minutes=3)
+    ours = active(context_size=4096, slots=2, threads=1, pid=1)
+    assert "context: 4096 (the model: 8192), memory: —" in active_details(ours, now)
+    assert "slots: 2, threads: 1" in active_details(ours, now)
+    assert "context: 8192, memory: —" in active_details(active(), now)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"status": ModelStatus.UNLOADED}, "loaded when it is asked for"),
+        ({"status": ModelStatus.LOADING}, "whoever asks for it waits"),
+        ({"status": ModelStatus.UNLOADED, "error": "Its file is gone."}, "Its file is gone."),
+    ],
+)
+@pytest.mark.parametrize("command", ["ps", "current"])
+def test_a_model_in_use_that_is_not_loaded_is_told_of(
+    server: ScriptedServer, noa: Noa, command: str, fields: dict[str, Any], says: str
+) -> None:
+    current = msgspec.structs.replace(active(**fields), loaded_at=None)
+    server.answer("GET", "/api/v1/models/loaded", {"models": [], "count": 0, "currentModel": current})
+    server.answer("GET", "/api/v1/models/current", {"model": current})
+    result = noa(command)
+    assert result.exit_code == 0
+    assert result.stdout == (f"{LOCAL}\n" if command == "current" else "")
+    assert says in result.stderr
 
 
 def test_current_is_the_key_alone_in_a_pipe(fleet: ScriptedServer, noa: Noa) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from noa.errors import ValidationError
 from noa.server.inference_api import ChatBody
+from noa.server.profile_wire import ProfileBody
 from noa.server.request_body import read
-from noa.server.wire import LoadBody, ProfileBody
+from noa.server.wire import LoadBody
 
 
 @pytest.mark.parametrize(
