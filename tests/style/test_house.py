@@ -168,6 +168,17 @@ def test_the_documented_diagram_is_drawn_from_the_table() -> None:
     assert diagram() in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
+def test_every_known_fault_has_the_tests_that_keep_it_out() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "known-faults.md").read_text(encoding="utf-8")))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
+    assert named
+    assert named <= there
+
+
 def test_the_map_names_every_room() -> None:
     rooms = {
         path.name
