@@ -47,7 +47,13 @@ COMMANDS: Mapping[str, Row] = {
     "events": Row("noa.cli.events:events", "Show what happens in the server, as it happens."),
     "logs": Row("noa.cli.logs:logs", "Show the last lines of a local model's process."),
     "catalog": Row("noa.cli.catalog:catalog", "Show what is known of models at large: windows, capabilities, prices."),
+    "keys": Row("noa.cli.keys:keys", "Manage keys for single callers of the server."),
     "stats": Row("noa.cli.stats:stats", "Show what was used and what it cost."),
+    "doctor": Row("noa.cli.doctor:doctor", "Find out what keeps Noa from working here, and say what to do."),
+    "config": Row("noa.cli.config:config", "Show what is configured here, and where each value comes from."),
+    "completion": Row(
+        "noa.cli.completion:completion", "Print the script that has a shell complete noa's commands and options."
+    ),
     "version": Row("noa.cli.version:version", "Show the version of Noa."),
 }
 ALIASES: Mapping[str, str] = {"list": "ls", "stop": "unload"}

@@ -23,6 +23,7 @@ from noa.cli.terminal import (
     time_since,
     time_span,
 )
+from noa.cli.watching import NOTHING_LOADED, keep_watching
 from noa.client import NoaClient
 from noa.client_answers import Acknowledgement, CurrentModel, LoadedModels, ModelList, Planned, SwitchAcknowledgement
 from noa.errors import ModelNotLoadedError
@@ -83,23 +84,32 @@ def ls(
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Go on showing them, as they change, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3_600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look with --watch.",
+)
 @json_option
-def ps(as_json: bool) -> None:
+def ps(watch: bool, interval: float, as_json: bool) -> None:
     """List the loaded models.
 
     The one in use is marked with an asterisk. MEMORY is the model's own process's, CONTEXT the tokens that each of its
-    requests may take there; TOK/S is a moving average.
+    requests may take there; TOK/S is a moving average. With --watch and --json, each look is a line.
     """
+    if watch:
+        ask(lambda client: keep_watching(client, interval, active_table, as_json=as_json))
+        return
     loaded: LoadedModels = ask(lambda client: client.loaded())
     if as_json:
         show_json(loaded)
     elif loaded.models:
-        current_key = loaded.current_model.key if loaded.current_model is not None else None
-        now = datetime.now(UTC)
-        columns = ("KEY", "STATUS", "PID", "MEMORY", "CONTEXT", "IN FLIGHT", "REQUESTS", "TOK/S", "LOADED", "TTL/PIN")
-        show_table(columns, [active_row(active, current_key, now) for active in loaded.models])
+        show_table(*active_table(loaded))
     else:
-        note("No model is loaded. Load one with “noa load KEY”; “noa ls” lists the keys.")
+        note(NOTHING_LOADED)
     if not as_json and (current := loaded.current_model) is not None:
         for sentence in standing(current):
             note(sentence)
@@ -244,6 +254,14 @@ def entry_row(entry: RegistryEntry, current_key: str | None) -> Sequence[str]:
         byte_size(entry.file_size),
         ", ".join(entry.capabilities) or UNKNOWN,
     )
+
+
+def active_table(loaded: LoadedModels) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The columns and rows of ``noa ps``."""
+    current_key = loaded.current_model.key if loaded.current_model is not None else None
+    now = datetime.now(UTC)
+    columns = ("KEY", "STATUS", "PID", "MEMORY", "CONTEXT", "IN FLIGHT", "REQUESTS", "TOK/S", "LOADED", "TTL/PIN")
+    return columns, [active_row(active, current_key, now) for active in loaded.models]
 
 
 def active_row(active: ActiveModel, current_key: str | None, now: datetime) -> Sequence[str]:

@@ -32,11 +32,13 @@ def select(request_id: str | None, explain: bool, as_json: bool, **wanted: str |
 
     The same choice serves every request to “auto”, “auto:cost” and “auto:<policy>”.
     """
+    given = {_camel(name): value for name, value in wanted.items() if value is not None}
     if request_id is not None:
+        if given:
+            raise click.UsageError("Ask why a request went where it went, or what would be chosen; not both.")
         answer = ask(lambda client: client.decision(request_id))
         explain = True
     else:
-        given = {_camel(name): value for name, value in wanted.items() if value is not None}
         answer = ask(lambda client: client.select(given))
     if as_json:
         show_json(answer)
@@ -69,7 +71,8 @@ def explain_candidates(decision: Decision) -> None:
     if decision.outcome is not None:
         came = decision.outcome
         verdict = "succeeded" if came.success else f"failed ({came.error_code})"
-        note(f"It {verdict} on {came.key}: {_ms(came.latency_ms)}, {_cost(came.cost_usd)}.")
+        attempt = f" at attempt {came.attempts}" if came.attempts > 1 else ""
+        note(f"It {verdict} on {came.key}{attempt}: {_ms(came.latency_ms)}, {_cost(came.cost_usd)}.")
 
 
 def _camel(name: str) -> str:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from noa.errors import AIProviderError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 #: The exit code for an error of each code; every other code exits with 1, and click's usage errors with 2.
 EXIT_CODES: Mapping[str, int] = {
     "MODEL_NOT_FOUND": 3,
     "MODEL_NOT_LOADED": 3,
+    "KEY_NOT_FOUND": 3,
     "SERVER_UNREACHABLE": 4,
     "AUTHENTICATION_ERROR": 5,
     "MODEL_LOAD_ERROR": 6,
@@ -33,6 +37,8 @@ UNLIMITED_WIDTH = 10_000
 #: How narrow the last column of a table may become on a narrow terminal, and how far columns stand apart.
 LAST_COLUMN_WIDTH = 16
 COLUMN_GAP = 2
+#: Where the values stand below the first of a row that is too wide for the terminal.
+INDENT = "  "
 
 _CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -73,27 +79,51 @@ def show_json_line(value: object) -> None:
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout.
 
-    Only the last column is folded to fit the terminal; the others hold what one copies into the next command, and a
-    terminal too narrow for them breaks the lines itself. Where there is no terminal, a row is a line.
+    Only the last column is folded to fit the terminal; the others hold what one copies into the next command. On a
+    terminal too narrow for them each row becomes a few lines. Where there is no terminal, a row is a line.
     """
-    from rich.cells import cell_len  # here, so that commands without tables start without it
-    from rich.console import Console
+    from rich.console import Console  # here, so that commands without tables start without it
+
+    terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, force_terminal=terminal and styled(), highlight=False)
+    console.width = console.width if terminal else UNLIMITED_WIDTH
+    console.print(arranged(columns, rows, console.width))
+
+
+def arranged(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
+    """The rows as a table of this width, or as a few lines each where that is too narrow for one."""
+    from rich.cells import cell_len  # as above
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     shown = [[printable(cell) for cell in row] for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
     kept = [max(map(cell_len, cells)) for cells in zip(columns, *shown, strict=True)][:-1]
+    if sum(kept) + len(kept) * COLUMN_GAP + LAST_COLUMN_WIDTH > width:
+        return Group(*(Text(line, overflow="fold") for row in shown for line in _stacked(columns, row, width)))
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column, width in zip(columns, kept, strict=False):
         table.add_column(column, min_width=width, no_wrap=True)
     table.add_column(columns[-1], overflow="fold")
     for row in shown:
         table.add_row(*map(Text, row))
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, force_terminal=terminal and styled(), highlight=False)
-    least = sum(kept) + len(kept) * COLUMN_GAP + LAST_COLUMN_WIDTH
-    console.width = max(console.width, least) if terminal else UNLIMITED_WIDTH
-    console.print(table)
+    return table
+
+
+def _stacked(columns: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
+    """A row as lines: its first value alone, since one copies it, then the others by name, as many as fit a line."""
+    yield row[0]
+    line = ""
+    for name, value in zip(columns[1:], row[1:], strict=True):
+        if value == UNKNOWN:
+            continue
+        piece = f"{name.lower()}: {value}"
+        if line and len(INDENT + line) + len(COLUMN_GAP * " " + piece) > width:
+            yield INDENT + line
+            line = ""
+        line = f"{line}{COLUMN_GAP * ' '}{piece}" if line else piece
+    if line:
+        yield INDENT + line
 
 
 def styled() -> bool:

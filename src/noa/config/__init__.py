@@ -1,14 +1,26 @@
 """The only reader of the environment and of ``noa.yaml``; what comes out is one frozen ``Configuration``.
 
 ``secret`` keeps keys from being shown, ``address`` judges URLs, ``settings`` is the shape of ``noa.yaml`` and its
-checks, ``noa_yaml`` reads the file with its line numbers, ``variables`` lays the environment over it; ``provider`` and
-``configuration`` are what the rest of Noa is given.
+checks, ``noa_yaml`` reads the file with its line numbers, ``variables`` lays the environment over it and ``sources``
+gathers them; ``provider`` and ``configuration`` are what the rest of Noa is given, and ``in_effect`` says why.
 """
 
 from noa.config.address import points_at
 from noa.config.configuration import Configuration, ConfigurationManager
+from noa.config.in_effect import InEffect, in_effect
 from noa.config.provider import ProviderConfig
 from noa.config.secret import Secret
 from noa.config.settings import json_schema
+from noa.config.sources import Sources
 
-__all__ = ["Configuration", "ConfigurationManager", "ProviderConfig", "Secret", "json_schema", "points_at"]
+__all__ = [
+    "Configuration",
+    "ConfigurationManager",
+    "InEffect",
+    "ProviderConfig",
+    "Secret",
+    "Sources",
+    "in_effect",
+    "json_schema",
+    "points_at",
+]

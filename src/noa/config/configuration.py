@@ -14,17 +14,15 @@ import platformdirs
 from noa.config.address import checked_base_url
 from noa.config.known_models import KnownModel
 from noa.config.memory_budget import DEFAULT_MEMORY_BUDGET, budget_bytes
-from noa.config.noa_yaml import read_file
 from noa.config.policies import PolicySettings
 from noa.config.provider import ProviderConfig
 from noa.config.secret import Secret
-from noa.config.settings import Settings, Tree, checked, known_models
-from noa.config.variables import Variables, lay_over
+from noa.config.settings import Settings, checked, known_models
+from noa.config.sources import Sources, absolute
+from noa.config.variables import Variables
 from noa.errors import ConfigurationError
 from noa.models import CacheType
 from noa.presets import canonical_provider
-
-FILE_NAME = "noa.yaml"
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +32,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     ``persistence_path`` is the path that was asked for (see ``state_path``); ``extra_model_folders`` are searched after
     ``models_dir``. ``host`` and ``port`` are where the server listens (``localhost`` means both loopbacks, port 0 a
     free one), ``api_key`` is what its callers must send, and ``server_url`` is where clients were told to find it.
+    ``otlp_endpoint`` is where traces are sent.
+    ``allowed_origins`` are those of the web pages that may use it besides its own.
     ``fallbacks`` maps a key or an alias to those to go to, in order, when a request to it was not taken.
     ``known_models`` is what the user says of single models, by key, before everything that others say of them.
     ``policies`` are the named ways to choose a model, and ``explore`` is the part of requests, from 0 to 1, that may go
@@ -64,8 +64,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 3001
     api_key: Secret | None = None
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     max_body_bytes: int = 32 * 1024 * 1024
     server_url: str | None = None
+    otlp_endpoint: str | None = None
     llama_server: Path | None = None
     context_size: int = 4096
     slots: int = 1
@@ -95,16 +97,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         else that in the configuration folder. Raises ``ConfigurationError``, naming variable or line, for what is
         wrong.
         """
-        folder, variables = _surroundings(prefix, environ, cwd)
-        return cls(**_load(_find_file(variables, folder), variables, folder))
+        return cls.from_sources(Sources.gather(prefix, environ=environ, cwd=cwd))
 
     @classmethod
     def from_file(
         cls, path: str | Path, *, prefix: str = "AI_", environ: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> Self:
         """Read this file; variables still come before what it says. Otherwise as ``from_environment``."""
-        folder, variables = _surroundings(prefix, environ, cwd)
-        return cls(**_load(_absolute(path, folder), variables, folder))
+        return cls.from_sources(Sources.gather(prefix, environ=environ, cwd=cwd, file=path))
+
+    @classmethod
+    def from_sources(cls, sources: Sources) -> Self:
+        """Decide by what was gathered."""
+        return cls(**_load(sources))
 
     def evolve(self, **changes: Any) -> Self:
         """The same with these fields changed, and checked again."""
@@ -186,40 +191,15 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 ConfigurationManager = Configuration
 
 
-def _surroundings(prefix: str, environ: Mapping[str, str] | None, cwd: Path | None) -> tuple[Path, Variables]:
-    folder = (cwd if cwd is not None else Path()).absolute()
-    return folder, Variables.gather(os.environ if environ is None else environ, prefix, folder)
-
-
-def _find_file(variables: Variables, folder: Path) -> Path | None:
-    named = variables.value("NOA_CONFIG")
-    if named is not None:
-        return _absolute(named, folder)
-    home = variables.value("NOA_HOME")
-    general = _absolute(home, folder) if home else platformdirs.user_config_path("noa", appauthor=False)
-    return next((path for path in (folder / FILE_NAME, general / FILE_NAME) if path.is_file()), None)
-
-
-def _load(path: Path | None, variables: Variables, folder: Path) -> dict[str, Any]:
+def _load(sources: Sources) -> dict[str, Any]:
     """The fields of a ``Configuration``."""
-    file = Tree({}, {})
-    if path is not None:
-        shown_as = path.name if path.parent == folder else str(path)
-        file = read_file(path, shown_as, variables.value)
-        checked(file)
-    tree = lay_over(file, variables)
+    folder, variables, path, tree = sources
     settings = checked(tree)
-
-    def located(text: str, where: str) -> Path:
-        """A path of the file is meant from the file's folder, one of a variable from the working directory."""
-        from_file = path is not None and tree.origin(where).place
-        return _absolute(text, path.parent if path is not None and from_file else folder)
-
     home = variables.value("NOA_HOME")
     hf_home = variables.value("HF_HOME")
     values = {
         **_plain_fields(settings),
-        "home": _absolute(home, folder) if home is not None else None,
+        "home": absolute(home, folder) if home is not None else None,
         "config_path": path,
         "providers": _providers(settings),
         "fallbacks": settings.fallbacks,
@@ -227,18 +207,18 @@ def _load(path: Path | None, variables: Variables, folder: Path) -> dict[str, An
         "policies": settings.selection.policies,
         "known_models": known_models(tree),
         "server_url": _server_url(variables),
-        "hf_home": _absolute(hf_home, folder) if hf_home is not None else None,
+        "hf_home": absolute(hf_home, folder) if hf_home is not None else None,
     }
     if settings.state.path is not None:
-        values["persistence_path"] = located(settings.state.path, "$.state.path")
+        values["persistence_path"] = sources.located(settings.state.path, "$.state.path")
     if settings.models.folders is not None:
         values["extra_model_folders"] = tuple(
-            located(text, f"$.models.folders[{index}]") for index, text in enumerate(settings.models.folders)
+            sources.located(text, f"$.models.folders[{index}]") for index, text in enumerate(settings.models.folders)
         )
     if settings.engine.llama_server is not None:
         program = settings.engine.llama_server
         found = shutil.which(program, path=variables.value("PATH")) if Path(program).name == program else None
-        engine = Path(found) if found else located(program, "$.engine.llamaServer")
+        engine = Path(found) if found else sources.located(program, "$.engine.llamaServer")
         if not (engine.is_file() and os.access(engine, os.X_OK)):
             raise tree.origin("$.engine.llamaServer").error(f"must be a program that can be run; {engine} is none")
         values["llama_server"] = engine
@@ -260,7 +240,9 @@ def _plain_fields(settings: Settings) -> dict[str, Any]:
         "port": settings.server.port,
         "api_key": settings.server.api_key,
         "allowed_hosts": settings.server.allowed_hosts,
+        "allowed_origins": settings.server.allowed_origins,
         "max_body_bytes": settings.server.max_body_bytes,
+        "otlp_endpoint": settings.telemetry.otlp_endpoint,
         "context_size": settings.engine.context_size,
         "slots": settings.engine.slots,
         "threads": settings.engine.threads,
@@ -283,9 +265,3 @@ def _server_url(variables: Variables) -> str | None:
         return checked_base_url(found.value)
     except ValueError as error:
         raise ConfigurationError(f"{found.name} {error}.") from None
-
-
-def _absolute(path: str | Path, folder: Path) -> Path:
-    """The path, from ``folder`` if it is relative; ``~`` is the user's home, and ``..`` is resolved by name."""
-    expanded = os.path.expanduser(path)  # noqa: PTH111  # pathlib's raises for users that do not exist
-    return Path(os.path.normpath(folder / expanded))

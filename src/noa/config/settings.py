@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, field
 
-from noa.config.address import provider_address
+from noa.config.address import checked_base_url, provider_address
 from noa.config.known_models import KnownModel, ModelEntry
 from noa.config.memory_budget import budget_bytes
 from noa.config.policies import SelectionSettings
@@ -24,6 +24,8 @@ from noa.models import CacheType, model_key
 from noa.presets import KNOWN_PROVIDERS, canonical_provider, find_preset
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: An origin as browsers send it: scheme, host, port; no path.
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 #: Names that mean something else where a provider could stand.
 _RESERVED_NAMES = frozenset({"auto", "current"})
 #: What stands after ``auto:`` besides the name of a policy.
@@ -106,6 +108,10 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     allowed_hosts: Annotated[
         tuple[str, ...] | None, Meta(description="Host names, beyond this machine's own, that requests may be made to.")
     ] = None
+    allowed_origins: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="Origins of web pages that may use the server, such as https://app.example; none by default."),
+    ] = None
     max_body_bytes: Annotated[
         Annotated[int, Meta(ge=1024)] | None, Meta(description="How large a request may be, in bytes.")
     ] = None
@@ -141,6 +147,15 @@ class StateSettings(_Section, frozen=True, kw_only=True):
     ] = None
 
 
+class TelemetrySettings(_Section, frozen=True, kw_only=True):
+    """What others are told of how Noa is doing."""
+
+    otlp_endpoint: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="An OpenTelemetry collector to send traces to by OTLP over HTTP: http://localhost:4318."),
+    ] = None
+
+
 class Settings(_Section, frozen=True, kw_only=True):
     """The settings of Noa (noa.yaml)."""
 
@@ -155,6 +170,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     server: Annotated[ServerSettings, Meta(description="How Noa is reached.")] = ServerSettings()
     engine: Annotated[EngineSettings, Meta(description="How local models are run.")] = EngineSettings()
     state: Annotated[StateSettings, Meta(description="What outlives a restart.")] = StateSettings()
+    telemetry: Annotated[TelemetrySettings, Meta(description="What others are told of how Noa is doing.")] = (
+        TelemetrySettings()
+    )
 
 
 _SECTIONS = frozenset(one.encode_name for one in msgspec.structs.fields(Settings))
@@ -211,6 +229,13 @@ def checked(tree: Tree) -> Settings:
     _check_names(settings, tree)
     if settings.models.memory_budget is not None:
         _check_budget(settings.models.memory_budget, tree.origin("$.models.memoryBudget"))
+    if settings.telemetry.otlp_endpoint is not None:
+        _check_collector(settings.telemetry.otlp_endpoint, tree.origin("$.telemetry.otlpEndpoint"))
+    for page in settings.server.allowed_origins or ():
+        if not _ORIGIN.fullmatch(page):
+            raise tree.origin("$.server.allowedOrigins").error(
+                f"holds “{page}”, which is no origin; write it as browsers do: https://app.example, or with a port"
+            )
     if settings.default_provider is not None:
         _check_default(settings.default_provider, seen, tree.origin("$.defaultProvider"))
     return settings
@@ -291,6 +316,13 @@ def _check_provider(provider: ProviderSettings, path: str, tree: Tree) -> None:
             provider_address(provider.base_url, find_preset(provider.type, name))
         except ValueError as error:
             raise tree.origin(f"{path}.baseURL").error(str(error)) from None
+
+
+def _check_collector(address: str, origin: Origin) -> None:
+    try:
+        checked_base_url(address)
+    except ValueError as error:
+        raise origin.error(str(error)) from None
 
 
 def _check_budget(budget: int | str, origin: Origin) -> None:

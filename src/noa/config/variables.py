@@ -142,6 +142,8 @@ _ROWS = (
     _Row("server.port", own=("NOA_PORT", "PORT")),
     _Row("server.apiKey", own=("NOA_API_KEY",)),
     _Row("server.allowedHosts", own=("NOA_ALLOWED_HOSTS",), read=_listed),
+    _Row("server.allowedOrigins", own=("NOA_ALLOWED_ORIGINS",), read=_listed),
+    _Row("telemetry.otlpEndpoint", own=("NOA_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")),
     _Row("engine.llamaServer", own=("NOA_LLAMA_SERVER",)),
 )
 

@@ -14,7 +14,7 @@ import binascii
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,8 +23,9 @@ import msgspec
 from noa.config import Configuration
 from noa.errors import AuthenticationError, ConfigurationError, HostNotAllowedError, ValidationError
 
-#: The one route that tells nothing and asks for nothing.
+#: The route that tells nothing and asks for nothing, and the other places where monitors look for it.
 LIVENESS_PATH: Final = "/api/v1/status/live"
+LIVENESS_PATHS: Final = frozenset({LIVENESS_PATH, "/health", "/v1/health"})
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -32,14 +33,37 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the name of the key that was shown, if it is a caller's own, and whether they own the server.
+
+    Whoever shows the server's own key owns it, and where none is set, whoever reaches it.
+    """
+
+    name: str | None = None
+    is_owner: bool = False
+
+
+OWNER: Final = Caller(is_owner=True)
+
+
+def nobody(_: bytes) -> str | None:
+    """Knows no caller's key."""
+    return None
+
+
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request is held against. ``hosts`` are the names we answer to, ``None`` for any."""
+    """What a request is held against. ``hosts`` are the names we answer to, ``None`` for any.
+
+    ``origins`` are those whose pages may use us too. ``name_of`` tells whose key one is, if it is a caller's own.
+    """
 
     hosts: frozenset[str] | None
-    api_key: bytes | None = msgspec.field(default=None)
+    api_key: bytes | None = None
+    origins: frozenset[str] = frozenset()
+    name_of: Callable[[bytes], str | None] = nobody
 
     @classmethod
-    def of(cls, configuration: Configuration) -> Gate:
+    def of(cls, configuration: Configuration, name_of: Callable[[bytes], str | None] = nobody) -> Gate:
         """What the configuration asks for.
 
         A server that listens on every address cannot know its names; it has a key then, and a page that rebinds its
@@ -48,67 +72,83 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         listed = [bare_host(host) for host in configuration.allowed_hosts]
         key = None if configuration.api_key is None else configuration.api_key.reveal().encode()
         anyhow = "*" in listed or (key is not None and not listed and is_wildcard(configuration.host))
-        if anyhow:
-            return cls(hosts=None, api_key=key)
-        return cls(hosts=LOOPBACK_NAMES | {bare_host(configuration.host), *listed}, api_key=key)
+        hosts = None if anyhow else LOOPBACK_NAMES | {bare_host(configuration.host), *listed}
+        return cls(hosts=hosts, api_key=key, origins=frozenset(configuration.allowed_origins), name_of=name_of)
 
     def __repr__(self) -> str:
         return f"Gate(hosts={self.hosts!r}, api_key={'…' if self.api_key else None})"
 
-    def check(self, method: str, path: str, raw_headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raise what is wrong with a request: ``HostNotAllowedError``, ``AuthenticationError``, ``ValidationError``."""
+    def check(self, method: str, path: str, raw_headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Say who asks, or raise ``HostNotAllowedError``, ``AuthenticationError`` or ``ValidationError``."""
         headers = dict(raw_headers)
+        self.check_host(raw_headers)
+        if method not in SAFE_METHODS and (origin := headers.get(b"origin")) is not None:
+            self._check_browser(origin.decode("latin-1"), headers)
+        caller = self.caller(_shown_by_programs(headers))
+        if caller is not None:
+            return caller
+        if path in LIVENESS_PATHS:
+            return Caller()
+        caller = self.caller(_shown_by_browsers(headers))
+        if caller is None:
+            raise AuthenticationError(
+                "This server asks for its key (NOA_API_KEY): send it as “Authorization: Bearer …” or “x-api-key”."
+            )
+        if method not in SAFE_METHODS:
+            _check_own_page(headers)
+        return caller
+
+    def check_host(self, raw_headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise ``HostNotAllowedError`` unless the one Host header names us."""
         hosts = [value for name, value in raw_headers if name == b"host"]
         if len(hosts) != 1 or not self.answers_to(hosts[0].decode("latin-1")):
             raise HostNotAllowedError(
                 "The Host header names a host that is not this server's. "
                 "If it should be, list it under server.allowedHosts (NOA_ALLOWED_HOSTS)."
             )
-        if method not in SAFE_METHODS and (origin := headers.get(b"origin")) is not None:
-            self._check_browser(origin.decode("latin-1"), headers)
-        if path == LIVENESS_PATH or self.admits(headers):
-            return
-        if not self._admits_browser(headers):
-            raise AuthenticationError(
-                "This server asks for its key (NOA_API_KEY): send it as “Authorization: Bearer …” or “x-api-key”."
-            )
-        if method not in SAFE_METHODS:
-            _check_own_page(headers)
 
     def answers_to(self, host: str) -> bool:
         """Whether a Host header is well formed and names us."""
         match = _HOST.fullmatch(host)
         return match is not None and (self.hosts is None or bare_host(match[1]) in self.hosts)
 
-    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the headers hold the key where only a program puts it, if one is asked for."""
+    def caller(self, shown: Sequence[bytes]) -> Caller | None:
+        """Whose keys these are; ``None`` if a key is asked for and none of them opens anything."""
+        if self.api_key is not None and any(hmac.compare_digest(each, self.api_key) for each in shown):
+            return OWNER
+        name = next((name for each in shown if (name := self.name_of(each)) is not None), None)
         if self.api_key is None:
-            return True
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        bearer = token.strip() if scheme.lower() == b"bearer" else b""
-        given = (bearer, headers.get(b"x-api-key", b""))
-        return any(hmac.compare_digest(each, self.api_key) for each in given)
-
-    def _admits_browser(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the headers hold the key as the password of HTTP Basic."""
-        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
-        if self.api_key is None or scheme.lower() != b"basic":
-            return False
-        try:
-            _, colon, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
-        except binascii.Error:
-            return False
-        return bool(colon) and hmac.compare_digest(password, self.api_key)
+            return OWNER if name is None else Caller(name, is_owner=True)
+        return None if name is None else Caller(name)
 
     def _check_browser(self, origin: str, headers: Mapping[bytes, bytes]) -> None:
-        if not self.answers_to(_host_of(origin)):
+        if not self.answers_to(_host_of(origin)) and origin.lower() not in self.origins:
             raise HostNotAllowedError(
                 "A page of another site may not change anything here; its Origin header is not this server's. "
-                "If it should be, list its host under server.allowedHosts (NOA_ALLOWED_HOSTS)."
+                "If it should be, list it under server.allowedOrigins (NOA_ALLOWED_ORIGINS)."
             )
         has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         if has_body and not _is_json(headers):
             raise ValidationError("The body of a request from a browser must be of Content-Type application/json.")
+
+
+def _shown_by_programs(headers: Mapping[bytes, bytes]) -> Sequence[bytes]:
+    """The keys where only a program puts them; an empty one is none."""
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    bearer = token.strip() if scheme.lower() == b"bearer" else b""
+    return [key for key in (bearer, headers.get(b"x-api-key", b"")) if key]
+
+
+def _shown_by_browsers(headers: Mapping[bytes, bytes]) -> Sequence[bytes]:
+    """The password of HTTP Basic."""
+    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return ()
+    try:
+        _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return ()
+    return (password,) if password else ()
 
 
 def check_exposure(configuration: Configuration) -> None:

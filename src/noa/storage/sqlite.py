@@ -17,6 +17,9 @@ from noa.state import (
     AliasPointed,
     AliasRecord,
     AliasSplit,
+    CallerKey,
+    CallerKeyKept,
+    CallerKeyRevoked,
     CapabilityProbed,
     Change,
     EngineIdentity,
@@ -130,6 +133,8 @@ def _apply(connection: sqlite3.Connection, change: Change, at_us: int) -> None:
             _note_probe(connection, change)
         case AliasSplit():
             _split_alias(connection, change)
+        case CallerKeyKept() | CallerKeyRevoked():
+            _note_caller_key(connection, change)
 
 
 def _point_alias(connection: sqlite3.Connection, row: tuple[str, str | None, str | None, str, int]) -> None:
@@ -203,6 +208,18 @@ def _split_alias(connection: sqlite3.Connection, split: AliasSplit) -> None:
         connection.execute("DELETE FROM splits WHERE alias = ?", (split.alias,))
 
 
+def _note_caller_key(connection: sqlite3.Connection, change: CallerKeyKept | CallerKeyRevoked) -> None:
+    match change:
+        case CallerKeyKept():
+            _keep_caller_key(connection, change.key)
+        case CallerKeyRevoked():
+            connection.execute("DELETE FROM caller_keys WHERE name = ?", (change.name,))
+
+
+def _keep_caller_key(connection: sqlite3.Connection, key: CallerKey) -> None:
+    connection.execute("INSERT OR REPLACE INTO caller_keys (name, key) VALUES (?, ?)", (key.name, _to_json(key)))
+
+
 def _fill(connection: sqlite3.Connection, state: SavedState, at_us: int) -> None:
     for alias in state.aliases:
         _point_alias(connection, (alias.name, alias.key, alias.previous, alias.reason, to_us(alias.at)))
@@ -221,6 +238,8 @@ def _fill(connection: sqlite3.Connection, state: SavedState, at_us: int) -> None
         _note_probe(connection, probe)
     for split in state.splits:
         _split_alias(connection, split)
+    for key in state.caller_keys:
+        _keep_caller_key(connection, key)
 
 
 def _read_state(connection: sqlite3.Connection) -> SavedState:
@@ -234,6 +253,7 @@ def _read_state(connection: sqlite3.Connection) -> SavedState:
     sizes = connection.execute("SELECT engine, size_bytes, measured_by FROM sizes ORDER BY sequence")
     probes = connection.execute("SELECT probe FROM probes ORDER BY key, capability")
     splits = connection.execute("SELECT split FROM splits ORDER BY alias")
+    caller_keys = connection.execute("SELECT key FROM caller_keys ORDER BY name")
     return SavedState(
         aliases=tuple(_alias(row) for row in aliases),
         models=tuple(
@@ -259,6 +279,7 @@ def _read_state(connection: sqlite3.Connection) -> SavedState:
         ),
         probes=tuple(_from_json(probe, CapabilityProbed) for (probe,) in probes),
         splits=tuple(_from_json(split, AliasSplit) for (split,) in splits),
+        caller_keys=tuple(_from_json(key, CallerKey) for (key,) in caller_keys),
     )
 
 

@@ -19,16 +19,36 @@ def be_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_a_narrow_terminal_folds_the_last_column_and_keeps_the_others_whole(
+def test_a_terminal_folds_the_last_column_and_keeps_the_others_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_narrow_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "54")
     show_table(("KEY", "CAPABILITIES"), ROWS)
     shown = capsys.readouterr().out
     assert "\x1b[1mKEY" in shown
     assert "llama.cpp:a-model-with-a-long-name  chat_completion," in shown
     assert "\n                                    streaming," in shown
     assert "openai:[red]x" in shown
+
+
+def test_on_a_terminal_too_narrow_for_a_table_a_row_is_a_few_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_narrow_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    show_table(
+        ("KEY", "STATUS", "SIZE", "CAPABILITIES"), [(ROWS[0][0], "loaded", "1 KiB", ROWS[0][1]), ("x", "—", "—", "—")]
+    )
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "llama.cpp:a-model-with-a-long-",
+        "name",
+        "  status: loaded  size: 1 KiB",
+        "  capabilities:",
+        "chat_completion, streaming,",
+        "json_mode",
+        "x",
+    ]
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])

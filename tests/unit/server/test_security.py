@@ -8,7 +8,15 @@ import pytest
 
 from noa.config import Configuration, Secret
 from noa.errors import AIProviderError, AuthenticationError, ConfigurationError, HostNotAllowedError, ValidationError
-from noa.server.security import LIVENESS_PATH, Gate, check_exposure, is_loopback
+from noa.server.security import (
+    LIVENESS_PATH,
+    LIVENESS_PATHS,
+    OWNER,
+    Caller,
+    Gate,
+    check_exposure,
+    is_loopback,
+)
 
 KEY = Secret("correct horse")
 OPEN = Gate.of(Configuration())
@@ -182,3 +190,22 @@ def test_beyond_it_a_key_is_needed(host: str) -> None:
 
 def test_a_gate_does_not_show_its_key() -> None:
     assert "correct" not in repr(LOCKED)
+
+
+def test_a_callers_own_key_is_known_by_its_name() -> None:
+    gate = Gate.of(Configuration(api_key=KEY), {b"sk-noa-of-ci": "ci"}.get)
+    host = (b"host", b"localhost")
+    assert gate.check("GET", "/", [host, (b"x-api-key", b"correct horse")]) == OWNER
+    assert gate.check("GET", "/", [host, (b"x-api-key", b"sk-noa-of-ci")]) == Caller("ci")
+    assert gate.check("GET", "/", [host, (b"authorization", basic("sk-noa-of-ci").encode())]) == Caller("ci")
+    assert gate.check("GET", LIVENESS_PATH, [host]) == Caller()
+    with pytest.raises(AuthenticationError):
+        gate.check("GET", "/", [host, (b"x-api-key", b"sk-noa-of-nobody")])
+    unlocked = Gate.of(Configuration(), {b"sk-noa-of-ci": "ci"}.get)
+    assert unlocked.check("GET", "/", [host, (b"x-api-key", b"sk-noa-of-ci")]) == Caller("ci", is_owner=True)
+    assert unlocked.check("GET", "/", [host, (b"x-api-key", b"whatever")]) == OWNER
+
+
+def test_health_asks_for_no_key_wherever_monitors_look_for_it() -> None:
+    for path in LIVENESS_PATHS:
+        assert verdict(LOCKED, path=path) is None
