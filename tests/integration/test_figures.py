@@ -62,6 +62,7 @@ async def test_the_history_of_an_earlier_run_is_there_again(tmp_path: Path) -> N
     async with manager_over(birds(), path=path) as manager:
         await manager.chat("hoo", OWL)
         assert len(manager.performance_history(OWL)) == 2
+        assert manager.live_spread(OWL).overhead_ms.samples == 2
         metrics = manager.performance_metrics(OWL)
         assert metrics is not None
         assert metrics.total_inferences == 2

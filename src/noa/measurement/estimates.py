@@ -23,8 +23,10 @@ LEAST_PAST = 1.5
 PROMPT_SIZES = (1_024, 8_192)
 #: What a model is believed to do before it was seen, and how many requests that belief is worth.
 PRIOR_SUCCESS, PRIOR_WEIGHT = 0.99, 2.0
-#: An answer that took so much more or less than expected, as a part of that, is a surprise.
+#: An answer that took so much less than expected, as a part of that, is a surprise: its model may have become better.
 SURPRISE = 0.3
+#: After so many seconds without one, a request that failed says nothing yet: the next may tell.
+SILENCE_S = 10.0
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +46,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What the next request would take.
 
     ``success_rate`` is most likely within ``success_margin`` (two standard errors). ``cache_rate`` is the part of
-    prompts that was read from a cache. A model is ``unsettled`` whose latest answer was a surprise.
+    prompts that was read from a cache. A model is ``unsettled`` whose latest answer was a surprise, or
+    that failed after a silence.
     """
 
     latency_ms: float | None = None
@@ -71,18 +74,20 @@ class Estimates:
     def observe(self, seen: Observation) -> None:
         """Take a request into account. One that failed took no time that says anything, and counts as a failure."""
         kept = 1.0 if self._last_s is None else _kept(seen.at_s - self._last_s)
+        was_silent = self._last_s is None or seen.at_s - self._last_s > SILENCE_S
         self._tried = self._tried * kept + 1
         self._succeeded = self._succeeded * kept + seen.success
         self._last_s = seen.at_s
         self._samples += 1
         if not seen.success:
+            self._surprised = was_silent
             return
         if seen.prompt_tokens and seen.cached_tokens is not None:
             self._cached.add(seen.cached_tokens / seen.prompt_tokens, seen.at_s)
         kind = self._kinds.setdefault((seen.streamed, _size(seen.prompt_tokens)), _Kind())
         tokens = float(seen.output_tokens or 0)
         expected_ms = kind.latency.at(tokens)
-        self._surprised = expected_ms is not None and abs(seen.latency_ms - expected_ms) > SURPRISE * expected_ms
+        self._surprised = expected_ms is not None and expected_ms - seen.latency_ms > SURPRISE * expected_ms
         kind.latency.add(tokens, seen.latency_ms, seen.at_s)
         if seen.ttft_ms is not None:
             kind.ttft.add(seen.ttft_ms, seen.at_s)

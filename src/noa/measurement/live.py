@@ -11,6 +11,8 @@ from typing import TypeVar
 import msgspec
 
 from noa.errors import ValidationError
+from noa.measurement.fading import FadingValues
+from noa.measurement.samples import Distribution
 from noa.models import PerformanceMetrics, Value
 
 Number = TypeVar("Number", int, float)
@@ -30,8 +32,25 @@ class ServedRequest(Value, frozen=True, kw_only=True):
     ttft_ms: float | None = None
 
 
+class LiveSpread(Value, frozen=True, kw_only=True):
+    """How the times of a model's latest successful requests were spread, in milliseconds; newer ones count for more.
+
+    ``ttft_ms`` and ``tpot_ms`` (per token after the first) are of those that were streamed, ``latency_ms`` of all, from
+    when the model was to be had to the end. ``queue_ms`` is the wait for it before, its load included, and
+    ``overhead_ms`` what Noa itself took. ``samples`` of each are what its values are worth together; a percentile is
+    ``null`` where that is too little for it. ``last_at`` is when the newest request ended.
+    """
+
+    ttft_ms: Distribution = Distribution()
+    tpot_ms: Distribution = Distribution()
+    latency_ms: Distribution = Distribution()
+    queue_ms: Distribution = Distribution()
+    overhead_ms: Distribution = Distribution()
+    last_at: datetime | None = None
+
+
 class LiveMetrics:
-    """Moving averages over every request to one model, and its latest requests.
+    """Moving averages over every request to one model, its latest requests, and how their times were spread.
 
     The first sample sets an average, each later one moves it by ``WEIGHT``. Failures count in the success rate alone:
     a refused connection takes no time, and would make a broken model look fast.
@@ -41,6 +60,9 @@ class LiveMetrics:
         self._metrics = restored if restored is not None else PerformanceMetrics()
         self._ttft_ms: float | None = None
         self._history: deque[ServedRequest] = deque(maxlen=HISTORY_LIMIT)
+        self._ttfts, self._tpots, self._latencies = FadingValues(), FadingValues(), FadingValues()
+        self._queues, self._overheads = FadingValues(), FadingValues()
+        self._last_at: datetime | None = None
 
     def record(
         self, latency_ms: float, tokens: int | None, success: bool, at: datetime, ttft_ms: float | None = None
@@ -74,6 +96,40 @@ class LiveMetrics:
             total_prompt_tokens=_added(before.total_prompt_tokens, prompt_tokens),
             total_completion_tokens=_added(before.total_completion_tokens, completion_tokens),
             total_cost_usd=_added(before.total_cost_usd, cost_usd),
+        )
+
+    def time(
+        self,
+        at: datetime,
+        *,
+        latency_ms: float,
+        ttft_ms: float | None = None,
+        tpot_ms: float | None = None,
+        queue_ms: float | None = None,
+        overhead_ms: float | None = None,
+    ) -> None:
+        """Take in the times of a request that succeeded ``at``; ``None`` was not measured, and is in no figure."""
+        at_s = at.timestamp()
+        self._last_at = at
+        self._latencies.add(latency_ms, at_s)
+        for values, value in (
+            (self._ttfts, ttft_ms),
+            (self._tpots, tpot_ms),
+            (self._queues, queue_ms),
+            (self._overheads, overhead_ms),
+        ):
+            if value is not None:
+                values.add(value, at_s)
+
+    def spread(self) -> LiveSpread:
+        """How the latest times were spread."""
+        return LiveSpread(
+            ttft_ms=self._ttfts.distribution(),
+            tpot_ms=self._tpots.distribution(),
+            latency_ms=self._latencies.distribution(),
+            queue_ms=self._queues.distribution(),
+            overhead_ms=self._overheads.distribution(),
+            last_at=self._last_at,
         )
 
     def remember(self, request: ServedRequest) -> None:

@@ -20,12 +20,14 @@ from noa.bootstrap import Place
 from noa.config import Configuration, points_at
 from noa.errors import AIProviderError, ConfigurationError
 from noa.manager import ModelManager
+from noa.server import garbage
 from noa.server.alias_api import AliasRoutes
 from noa.server.dispatcher import Dispatcher
 from noa.server.errors import encode_envelope, headers_of, internal_error, no_route, wrong_method
 from noa.server.event_stream import EventRoute
 from noa.server.exchange import exchange_of
 from noa.server.http_server import HttpServer, bind, port_of
+from noa.server.key_api import KeyRoutes
 from noa.server.live_stream import KEEP_ALIVE_S, LiveStreams
 from noa.server.management import ModelRoutes
 from noa.server.metrics import Metrics
@@ -36,6 +38,7 @@ from noa.server.routes import (
     Table,
     add_alias_routes,
     add_event_routes,
+    add_key_routes,
     add_model_routes,
     add_profile_routes,
     add_selection_routes,
@@ -107,6 +110,7 @@ def _framework(manager: ModelManager, readiness: Readiness, streams: LiveStreams
     add_status_routes(table, StatusRoutes(manager, readiness))
     add_usage_routes(table, UsageRoutes(manager))
     add_event_routes(table, EventRoute(manager, streams))
+    add_key_routes(table, KeyRoutes(manager))
     describe_hot_routes(documentation)
     documentation.install(app)
     app.add_exception_handler(AIProviderError, _refusal)
@@ -156,7 +160,7 @@ def serve(
     try:
         here = configuration.evolve(port=port_of(sockets), server_url=None)
         check_addresses(here)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with garbage.restored(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(here, sockets, prepare, on_ready))
     finally:
         for each in sockets:
@@ -209,6 +213,7 @@ async def _run(
         await server.listening.wait()
         if prepare is not None:
             await prepare(manager)
+        garbage.set_aside()
         app.readiness.preparing = False
         if on_ready is not None:
             on_ready(manager.configuration.url)

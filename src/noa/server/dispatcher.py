@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from noa.errors import AIProviderError, ConfigurationError, ModelUnavailableError
 from noa.manager import ModelManager
 from noa.server import pages
+from noa.server.compressed_body import unfold
+from noa.server.cross_origin import admit_origin, answer_preflight, is_preflight
 from noa.server.errors import BEARER, answer_error, encoder_for, internal_error, no_route, wrong_method
 from noa.server.exchange import ClientGoneError, Exchange
 from noa.server.model_path import canonical_rest
@@ -40,7 +42,7 @@ class Dispatcher:
 
     def __init__(self, manager: ModelManager, hot: Mapping[str, HotRoute], framework: ASGIApp) -> None:
         self._manager = manager
-        self._gate = Gate.of(manager.configuration)
+        self._gate = Gate.of(manager.configuration, manager.caller_of)
         self._max_body_bytes = manager.configuration.max_body_bytes
         self._hot = hot
         self._framework = framework
@@ -53,9 +55,7 @@ class Dispatcher:
         path = path_below(scope)
         exchange = Exchange(scope, path, receive, send, self._max_body_bytes)
         try:
-            self._gate.check(scope["method"], path, scope["headers"])
-            exchange.check_length()
-            await self._route(exchange)
+            await self._handle(exchange)
         except ClientGoneError:
             return
         except AIProviderError as error:
@@ -77,12 +77,26 @@ class Dispatcher:
                 raise
             await answer_error(exchange, internal_error(exchange.request_id), encoder_for(exchange))
 
+    async def _handle(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        if self._gate.origins:
+            self._gate.check_host(scope["headers"])
+            if admit_origin(exchange, self._gate.origins) and is_preflight(exchange):
+                await answer_preflight(exchange)
+                return
+        exchange.caller = self._gate.check(scope["method"], exchange.path, scope["headers"])
+        exchange.check_length()
+        if b"content-encoding" in exchange.headers:
+            await unfold(exchange)
+        await self._route(exchange)
+
     async def _route(self, exchange: Exchange) -> None:
         method, path = exchange.scope["method"], exchange.path
         route = self._hot.get(path) or self._hot.get(path.rstrip("/")) or self._hot.get(_pattern(path))
         if route is not None:
-            if method != route.method:
-                raise wrong_method(method, path, [route.method])
+            methods = [route.method, "HEAD"] if route.method == "GET" else [route.method]
+            if method not in methods:
+                raise wrong_method(method, path, methods)
             await route.handle(exchange)
         elif pages.is_page(path):
             if method not in ("GET", "HEAD"):

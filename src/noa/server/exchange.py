@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from noa.errors import PayloadTooLargeError, ValidationError
 from noa.inference import new_request_id
+from noa.server.security import OWNER, Caller
 
 #: A request id of the caller's that may stand in logs and headers as it is.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -33,13 +34,14 @@ class Exchange:
 
     ``path`` is that below where the application is mounted. ``request_id`` is the caller's, if it is sane, else a new
     one; every answer carries it (in the header of either dialect), and whatever is added to ``answer_headers`` before
-    it starts. ``started`` and ``finished`` say how far the answer is.
+    it starts. ``started`` and ``finished`` say how far the answer is. ``caller`` is who asks, once that is known.
     """
 
     __slots__ = (
         "_receive",
         "_send",
         "answer_headers",
+        "caller",
         "finished",
         "headers",
         "max_body_bytes",
@@ -58,6 +60,7 @@ class Exchange:
         self.answer_headers: list[RawHeader] = [(b"x-request-id", self.request_id.encode())]
         if self.is_anthropic:
             self.answer_headers.append((b"request-id", self.request_id.encode()))
+        self.caller: Caller = OWNER
         self.started = False
         self.finished = False
         self._receive = receive
@@ -101,6 +104,18 @@ class Exchange:
             pieces.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def replace_body(self, body: bytes, max_body_bytes: int) -> None:
+        """Have the request read as if this were its body, within this limit. Its own must have been read."""
+        receive, pending = self._receive, [body]
+
+        async def replaced() -> Message:
+            if pending:
+                return {"type": "http.request", "body": pending.pop(), "more_body": False}
+            return await receive()
+
+        self._receive = replaced
+        self.max_body_bytes = max_body_bytes
 
     def _too_large(self) -> PayloadTooLargeError:
         return PayloadTooLargeError("The request's body is larger than this server takes (server.maxBodyBytes).")

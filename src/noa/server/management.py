@@ -91,7 +91,14 @@ class ModelRoutes:
     async def metrics(self, request: Request) -> Response:
         """A model's live figures."""
         key = await self._key(request)
-        return json_response(wire.Metrics(key=key, metrics=self._manager.performance_metrics(key)))
+        in_flight = sum(active.in_flight for active in self._manager.loaded_models if active.key == key)
+        answer = wire.Metrics(
+            key=key,
+            metrics=self._manager.performance_metrics(key),
+            live=self._manager.live_spread(key),
+            in_flight=in_flight,
+        )
+        return json_response(answer)
 
     async def logs(self, request: Request) -> Response:
         """The last lines of a local model's process, running or ended; with ``follow``, then each as it is written."""

@@ -28,6 +28,7 @@ from noa.selection.needs import needs_of, needs_of_chat
 from noa.selection.wish import Wish
 from noa.server.errors import LONGEST_HINT_S, ErrorEncoder, answer_error, headers_of, internal_error
 from noa.server.exchange import Exchange, RawHeader
+from noa.trace_context import OF_CALLER, TRACEPARENT
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Relay:
 
     async def serve(self, exchange: Exchange, face: Face, body: bytes) -> None:
         """Answer a request whose body has been read. When the client leaves, so does the work that was for it."""
+        OF_CALLER.set(exchange.header(TRACEPARENT.encode()))
         async with exchange.while_connected():
             try:
                 envelope = peek(body)
@@ -197,6 +199,7 @@ class Relay:
             streamed=streamed,
             wait_s=wait_of(exchange.header(b"x-noa-wait-s")),
             needs=partial(_needs, face, body),
+            caller=exchange.caller.name,
         )
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from noa.caller_keys import NewCallerKey
 from noa.manager import ModelManager
 from noa.models import ModelCapability, ModelStatus, RegistryEntry
 from noa.selection.decision import Decision
@@ -19,6 +20,7 @@ from noa.server.anthropic_api import COUNT_TOKENS, MESSAGES
 from noa.server.dispatcher import MODEL_PATTERN, HotRoute
 from noa.server.event_stream import EventRoute
 from noa.server.exchange import Exchange
+from noa.server.key_api import KeyBody, KeyList, KeyRevoked, KeyRoutes
 from noa.server.management import ModelRoutes
 from noa.server.metrics import Metrics
 from noa.server.openapi import Documentation, Parameter
@@ -26,7 +28,7 @@ from noa.server.profile_api import ProfileRoutes
 from noa.server.relay import Face, Relay
 from noa.server.selection_api import DecisionList, SelectBody, SelectionRoutes
 from noa.server.split_api import PromoteBody, SplitAnswer, SplitBody, SplitRoutes
-from noa.server.status_api import StatusRoutes
+from noa.server.status_api import StatusRoutes, live
 from noa.server.usage_api import PARAMETERS as USAGE_PARAMETERS
 from noa.server.usage_api import UsageRoutes
 
@@ -67,6 +69,8 @@ def hot_routes(manager: ModelManager, relay: Relay, metrics: Metrics) -> dict[st
         ),
         f"{API}/inference/embeddings": rewriting(inference_api.EMBEDDINGS_FACE, inference_api.embeddings_request),
         "/metrics": HotRoute("GET", metrics.scrape),
+        "/health": HotRoute("GET", live),
+        "/v1/health": HotRoute("GET", live),
     }
 
 
@@ -95,6 +99,9 @@ def describe_hot_routes(documentation: Documentation) -> None:
     name = Parameter("model", "Any name that requests may use.", place="path")
     shown = {"tags": ["openai"], **documentation.describe(parameters=[name, _VERSION])}
     documentation.add("GET", MODEL_PATTERN, {"summary": "One model, in the caller's dialect.", **shown})
+    alive = {"tags": ["status"], **documentation.describe(wire.Live)}
+    for path in ("/health", "/v1/health"):
+        documentation.add("GET", path, {"summary": "The process runs. Needs no key.", **alive})
     scraped = {"tags": ["status"], **documentation.describe(media_type="text/plain")}
     documentation.add("GET", "/metrics", {"summary": "The figures for Prometheus.", **scraped})
 
@@ -193,6 +200,14 @@ def add_alias_routes(table: Table, routes: AliasRoutes) -> None:
     table.add("DELETE", "/aliases/{name}", tag, routes.remove, wire.AliasRemoved, **named)
     rolled_back = {"body": wire.RollbackBody, **named}
     table.add("POST", "/aliases/{name}/rollback", tag, routes.roll_back, wire.AliasMoved, **rolled_back)
+
+
+def add_key_routes(table: Table, routes: KeyRoutes) -> None:
+    """``/api/v1/keys…``."""
+    named = {"parameters": [Parameter("name", "The name of a caller's key.", place="path")]}
+    table.add("GET", "/keys", "keys", routes.list, KeyList)
+    table.add("POST", "/keys", "keys", routes.create, NewCallerKey, body=KeyBody, status=201)
+    table.add("DELETE", "/keys/{name}", "keys", routes.revoke, KeyRevoked, **named)
 
 
 def add_status_routes(table: Table, routes: StatusRoutes) -> None:

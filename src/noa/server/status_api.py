@@ -6,6 +6,7 @@ import os
 import platform
 import time
 
+import msgspec
 import psutil
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,8 +14,14 @@ from starlette.responses import Response
 from noa.errors import ConfigurationError, ModelUnavailableError
 from noa.manager import ModelManager
 from noa.server import wire
+from noa.server.exchange import Exchange
 from noa.server.wire import json_response
 from noa.version import __version__
+
+
+async def live(exchange: Exchange) -> None:
+    """``/health`` and ``/v1/health``, where monitors look for what ``/api/v1/status/live`` says."""
+    await exchange.answer(200, msgspec.json.encode(wire.Live()))
 
 
 class Readiness:

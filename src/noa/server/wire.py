@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from noa.discovery import ProviderReport
 from noa.manager import Statistics
+from noa.measurement.live import LiveSpread
 from noa.models import (
     ActiveModel,
     CacheType,
@@ -274,11 +275,16 @@ class Capabilities(Value, frozen=True, kw_only=True):
 
 
 class Metrics(Value, frozen=True, kw_only=True):
-    """A model's live figures, ``null`` before its first request."""
+    """A model's live figures: averages and totals (``null`` before its first request), and how its times were spread.
+
+    ``in_flight`` is how many requests it serves now.
+    """
 
     success: bool = True
     key: str
     metrics: PerformanceMetrics | None
+    live: LiveSpread
+    in_flight: int
 
 
 class Logs(Value, frozen=True, kw_only=True):
