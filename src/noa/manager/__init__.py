@@ -2,5 +2,6 @@
 
 from noa.manager.manager import ModelManager
 from noa.manager.questions import Statistics
+from noa.manager.sync import SyncModelManager
 
-__all__ = ["ModelManager", "Statistics"]
+__all__ = ["ModelManager", "Statistics", "SyncModelManager"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
+from noa.errors import ValidationError
 from noa.manager.part import Part
 from noa.models import ModelCapability
 from noa.selection.decision import Decision
 from noa.selection.wish import Objective, Wish, capability_of
+
+Word = TypeVar("Word", bound=StrEnum)
 
 
 class Choices(Part):
@@ -39,9 +44,9 @@ class Choices(Part):
         wish = Wish() if policy is None else chooser.policy(policy)
         needed = [] if task is None else [capability_of(task)]
         if capability is not None:
-            needed.append(ModelCapability(capability))
+            needed.append(_known(ModelCapability, capability, "capability"))
         stricter: dict[str, object] = {
-            "prefer": None if prefer is None else Objective(prefer),
+            "prefer": None if prefer is None else _known(Objective, prefer, "preference"),
             "max_cost": max_cost,
             "max_ttft_ms": max_ttft_ms,
             "min_context": min_context,
@@ -59,3 +64,10 @@ class Choices(Part):
     def decisions(self, limit: int = 100) -> Sequence[Decision]:
         """The latest decisions, newest first."""
         return self._open.chooser.decisions(limit)
+
+
+def _known(words: type[Word], word: str, what: str) -> Word:
+    try:
+        return words(word)
+    except ValueError:
+        raise ValidationError(f"“{word}” is no {what}; there are {', '.join(words)}.") from None

@@ -10,24 +10,29 @@ from noa.bootstrap import Place, build
 from noa.config import Configuration
 from noa.errors import ConfigurationError
 from noa.events import Handler
+from noa.inference import Observer
+from noa.manager.callers import Callers
 from noa.manager.capabilities import Capabilities
 from noa.manager.choices import Choices
 from noa.manager.pointing import Pointing
 from noa.manager.profiles import Profiles
 from noa.manager.splitting import Splitting
+from noa.manager.sync import SyncDoor
 from noa.providers.factory import ProviderFactory
 from noa.runtime.protocol import Runtime
 
 
-class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices):
+class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices, Callers):
     """Finds, loads, switches, measures and serves models, and remembers it all.
 
     ``configuration`` defaults to what the environment says. State is kept in memory unless ``persistence_path`` names a
     file (one that ends in ``.json`` also gets a readable snapshot; the database stands beside it), or the configuration
     does. ``runtime`` replaces what runs local models, for tests.
 
-    Use it with ``async with``, or call ``initialize`` and ``destroy``.
+    Use it with ``async with``, or call ``initialize`` and ``destroy``. Without asyncio: ``with ModelManager.sync()``.
     """
+
+    sync = SyncDoor()
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices):
         persists = enable_persistence and self.configuration.persistence_path is not None
         self._place = Place.of(self.configuration) if persists else Place()
         self._handlers: list[tuple[str, Handler]] = []
+        self._observers: list[Observer] = []
 
     @classmethod
     def from_environment(cls, prefix: str = "AI_", **options: Any) -> Self:
@@ -87,6 +93,8 @@ class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices):
         house = await build(self.configuration, self._place, factory=self._factory, runtime=self._runtime)
         for event_type, handler in self._handlers:
             house.events.on(event_type, handler)
+        for observer in self._observers:
+            house.inference.observe(observer)
         self._house = house
         try:
             await house.engine.start(load_default=self.configuration.auto_load_default)
@@ -126,6 +134,15 @@ class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices):
         self._handlers.append((event_type, handler))
         if self._house is not None:
             self._house.events.on(event_type, handler)
+
+    def observe(self, observer: Observer) -> None:
+        """Call ``observer`` with the record of each inference once it is over, at once. Before ``initialize`` too.
+
+        It is part of the request's way, so it must be quick; whoever takes longer listens to ``inference-complete``.
+        """
+        self._observers.append(observer)
+        if self._house is not None:
+            self._house.inference.observe(observer)
 
     def off(self, event_type: str, handler: Handler) -> None:
         """Stop calling ``handler``."""

@@ -180,7 +180,7 @@ class Profiles(Conversations, Pointing, Residency):
                 await usage.add_profile(run.record(key, at))
             except StorageError as error:  # What was measured, and perhaps paid for, is told anyway.
                 logger.warning("the profile of %s is not in its history: %s", key, error.message)
-            self.inference.benchmarked(key, at)
+            self.inference.figures.benchmarked(key, at)
         self.events.publish("profiling-completed", {"key": key, "metrics": run.metrics})
         return run.metrics
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from datetime import datetime
 
 from noa.manager.part import Part
-from noa.measurement.live import ServedRequest
+from noa.measurement.live import LiveSpread, ServedRequest
 from noa.models import ActiveModel, PerformanceMetrics, Value
 from noa.registry import Registry
 from noa.selection.breakers import BreakerFigures
@@ -67,7 +67,11 @@ class Questions(Part):
 
     def performance_history(self, key: str) -> Sequence[ServedRequest]:
         """A model's latest requests, oldest first."""
-        return self.inference.history(self.engine.resolve_key(key))
+        return self.inference.figures.history(self.engine.resolve_key(key))
+
+    def live_spread(self, key: str) -> LiveSpread:
+        """How the times of a model's requests were spread lately: newer ones count for more."""
+        return self.inference.figures.spread(self.engine.resolve_key(key))
 
     async def usage(
         self,

@@ -1,0 +1,1 @@
+"""A small application on FastAPI whose models Noa manages."""

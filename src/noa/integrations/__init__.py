@@ -1,0 +1,1 @@
+"""Noa inside other people's frameworks."""

@@ -1,0 +1,134 @@
+"""The page that maps the TypeScript quick start has all of it, and what it shows works."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from example_programs import PROGRAMS
+from machine import Machine
+from noa import ConfigurationManager, ModelManager
+from noa.registry import Registry
+from noa.testing import FakeManager
+from scripted_upstream import ScriptedUpstream
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "from-typescript.md").read_text(encoding="utf-8")
+#: The code blocks of the quick start, in its order, by the titles they stand under.
+BLOCKS = (
+    "Installation",
+    "Environment Configuration",
+    "Basic Usage",
+    "Start the API Server",
+    "Load and Switch Models",
+    "List and Search Models",
+    "Performance Profiling",
+    "Pattern 1: Express Middleware",
+    "Pattern 2: Model Selection Strategy",
+    "Pattern 3: Cost-Optimized Selection",
+    "Unit Tests",
+    "Integration Tests",
+    "Log Important Events",
+    "Prometheus Metrics",
+    "Problem: Model not loading",
+    "Problem: Performance degradation",
+    "Problem: State not persisting",
+)
+#: Every call that the quick start makes of the manager, its configuration and its registry.
+CALLS = (
+    *("getInstance", "loadFromEnvironment", "getProviderConfig", "getDefaultProviderConfig", "EnhancedModelManager"),
+    *("initialize", "loadModel", "getCurrentModel", "getLoadedModels", "switchModel", "getRegistry", "getModel("),
+    *("getModelsByCapability", "destroy", "on(", "recordInference", "profileModel", "getStatistics", "saveState"),
+)
+
+
+def sections() -> dict[str, str]:
+    """The page's sections by number and title."""
+    _, *parts = re.split(r"^### ", PAGE, flags=re.MULTILINE)
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+def code(text: str, marked: str, language: str) -> list[str]:
+    return re.findall(rf"<!-- test: {marked} -->\n```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_every_block_of_the_quick_start_has_its_twin() -> None:
+    assert list(sections()) == [f"{number}. {title}" for number, title in enumerate(BLOCKS, start=1)]
+    assert [title for title, text in sections().items() if "```" not in text] == []
+
+
+def test_every_call_of_the_quick_start_has_its_twin() -> None:
+    left = " ".join(line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `"))
+    assert [call for call in CALLS if call not in left] == []
+
+
+def test_every_twin_of_a_call_exists() -> None:
+    rows = [line.split("|")[2] for line in PAGE.splitlines() if line.startswith("| `")]
+    named = [pair for row in rows for pair in re.findall(r"\b(manager\.registry|manager|config)\.(\w+)", row)]
+    homes = {"manager": ModelManager, "config": ConfigurationManager, "manager.registry": Registry}
+    assert named
+    assert [f"{home}.{name}" for home, name in named if not hasattr(homes[home], name)] == []
+
+
+def test_what_is_shown_of_a_program_stands_in_it_and_the_program_is_tested() -> None:
+    for title, text in sections().items():
+        shown = re.findall(r"(?<!-->\n)```python\n(.*?)```", text, flags=re.DOTALL)
+        linked = re.findall(r"\]\(\.\./examples/([^)]+)\)", text)
+        assert linked or not shown, title
+        programs = "".join(_flat((ROOT / "examples" / name).read_text(encoding="utf-8")) for name in linked)
+        assert [piece for piece in shown if _flat(piece) not in programs] == [], title
+        tested = {name for name in linked if name in PROGRAMS or "test" in name or "/" in name}
+        assert not shown or set(linked) == tested, title
+
+
+def _flat(source: str) -> str:
+    """The code without its indentation, which on the page is another."""
+    return "\n".join(line.strip() for line in textwrap.dedent(source).strip().splitlines() if line.strip())
+
+
+async def test_the_requests_work_as_they_stand(tmp_path: Path) -> None:
+    shown = code(PAGE, "with a server", "bash")
+    assert len(shown) == 3
+    async with ScriptedUpstream(models=["gpt-4", "gpt-3.5-turbo"]) as upstream:
+        machine = Machine.at(tmp_path, OPENAI_API_KEY="sk-unused", OPENAI_BASE_URL=f"{upstream.url}/v1")
+        await asyncio.to_thread(_ask, machine, shown)
+
+
+def _ask(machine: Machine, shown: list[str]) -> None:
+    with machine.serving("serve") as server:
+        for block in shown:
+            script = block.replace("http://localhost:3001", server.url).replace("curl ", "curl -sS --fail-with-body ")
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+async def test_the_handlers_are_called(capsys: pytest.CaptureFixture[str]) -> None:
+    async with FakeManager("openai:gpt-4", "openai:gpt-3.5-turbo") as manager:
+        names: dict[str, object] = {"manager": manager}
+        shown = code(PAGE, "with a manager", "python")
+        assert len(shown) == 2
+        for block in shown:
+            exec(block, names)
+        await manager.load_model("openai:gpt-4")
+        await manager.switch_model("openai:gpt-3.5-turbo")
+        await manager.profile_model("openai:gpt-4", 1, max_tokens=4)
+    printed = capsys.readouterr().out
+    for words in ("Loaded: gpt-4", "Switched from openai:gpt-4 to openai:gpt-3.5-turbo", "Success Rate: 100.0%"):
+        assert words in printed
+    loads = {"provider": "openai", "model": "gpt-4"}
+    try:
+        assert REGISTRY.get_sample_value("model_loads_total", loads) == 1
+        assert REGISTRY.get_sample_value("model_switches_total") == 1
+        assert REGISTRY.get_sample_value("models_loaded") == 2
+        assert REGISTRY.get_sample_value("inference_latency_seconds_count", {"model": "openai:gpt-4"}) == 2
+    finally:
+        for name in ("model_loads", "model_switches", "models_loaded", "inference_latency"):
+            REGISTRY.unregister(names[name])  # type: ignore[arg-type]  # what the page made
