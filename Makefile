@@ -20,12 +20,12 @@ clients_stamp := $(clients)/node_modules/.installed-$(shell cat $(clients)/packa
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check nightly format lock clean bench-swap node-clients
+.PHONY: help run test check nightly format lock clean bench bench-compare bench-swap node-clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo 'PORT=… is where `make run` serves, PYTHON=… is what the environment is made with, VENV=… is where it stands,'
-	@echo 'ARGS=… goes to pytest in `make test`, and to the benchmark in `make bench-swap`.'
+	@echo 'ARGS=… goes to pytest in `make test`, and to the benchmarks.'
 
 run: $(run_stamp) ## serve the demo model on http://localhost:3001, in the foreground
 	@exec $(bin)/noa demo --port $(PORT)
@@ -54,6 +54,12 @@ format: $(test_stamp) ## put the code into shape
 lock: $(test_stamp) ## pin the newest allowed versions, with hashes, in requirements/
 	$(lock) --upgrade -o requirements/run.txt
 	$(lock) --upgrade requirements/test.in --constraint requirements/run.txt -o requirements/test.txt
+
+bench: $(run_stamp) ## Noa beside LiteLLM, Portkey and nginx, which it installs under .cache; takes about half an hour
+	$(bin)/python -m bench.gateways $(ARGS)
+
+bench-compare: $(run_stamp) ## whether this build costs more than another: BASE=… is a git ref
+	$(bin)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
 
 bench-swap: $(run_stamp) ## what Noa adds to a model's start and to a switch, against the bare engine
 	$(bin)/python -m bench.swap $(ARGS)

@@ -32,8 +32,9 @@ from typing import NamedTuple
 import xllamacpp
 
 from bench.noa_server import Moment, NoaServer, serving
+from bench.report_page import update
 from bench.stream_client import FirstToken, Question, WrongAnswerError, call, first_token, unix
-from bench.swap_report import Series, StartFigures, SwitchFigures, rendered, update
+from bench.swap_report import Series, StartFigures, SwitchFigures, rendered
 from noa.runtime import llama_server
 from noa.runtime.launch import ALLOCATION
 from noa.weights import DEMO_SOURCE, fetch
@@ -214,7 +215,7 @@ def main() -> int:
     text = rendered(starts, switches)
     sys.stdout.write(text)
     if options.write:
-        update(ROOT / "docs" / "benchmarks.md", text)
+        update(ROOT / "docs" / "benchmarks.md", "bench-swap", text)
     return 0
 
 

@@ -7,13 +7,8 @@ import platform
 import statistics
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psutil
-
-_BEGIN = "<!-- bench-swap: what follows is written by `make bench-swap` -->"
-_END = "<!-- bench-swap: end -->"
-_TITLE = "# Benchmarks\n\nMeasured, not promised: run them on your own machine.\n\n"
 
 
 class Series:
@@ -90,16 +85,6 @@ def rendered(starts: Sequence[StartFigures], switches: Sequence[SwitchFigures]) 
             "",
         ]
     )
-
-
-def update(page: Path, section: str) -> None:
-    """Put the section into the page in place of its former self, or at the end."""
-    text = page.read_text(encoding="utf-8") if page.exists() else _TITLE
-    before, _, rest = text.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    if not rest:
-        before, after = text.rstrip("\n") + "\n\n", "\n"
-    page.write_text(f"{before}{_BEGIN}\n\n{section}\n{_END}{after}", encoding="utf-8")
 
 
 def _circumstances() -> list[str]:

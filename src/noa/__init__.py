@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from noa.events import Event
     from noa.leased_model import LeasedModel
-    from noa.manager import ModelManager, Statistics
+    from noa.manager import ModelManager, Statistics, SyncModelManager
     from noa.manager import ModelManager as EnhancedModelManager
     from noa.models import (
         ActiveModel,
@@ -72,6 +72,7 @@ _HOMES = {
     "Secret": "noa.config",
     "Statistics": "noa.manager",
     "SwitchResult": "noa.models",
+    "SyncModelManager": "noa.manager",
     "Usage": "noa.chat",
 }
 
@@ -107,6 +108,7 @@ __all__ = [
     "Secret",
     "Statistics",
     "SwitchResult",
+    "SyncModelManager",
     "Usage",
     "__version__",
 ]

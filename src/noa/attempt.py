@@ -30,12 +30,13 @@ from noa.lease import Lease
 from noa.measurement.cost import cost_usd
 from noa.models import ModelCapability, ModelInfo
 from noa.providers.protocol import Dialect, RawRequest, RawResponse, TokenCounter
+from noa.selection.faults import CLIENT_CANCELLED
 from noa.state import RequestRecord
+from noa.trace_context import FOR_UPSTREAM
+from noa.tracing import Span
 
 T = TypeVar("T")
 
-#: What is noted of a request whose caller went away.
-CLIENT_CANCELLED = "CLIENT_CANCELLED"
 #: How many pieces of a raw stream wait at most for the first that has something of the answer. Until then the request
 #: may still go elsewhere; a service whose answers look like none to us is not held back for longer.
 HELD_PIECES = 8
@@ -56,12 +57,25 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt:
     """A request at one model. ``end`` releases the model and lets go of the upstream, whatever happened.
 
-    ``number`` counts the attempts of a request from 1, ``began_at`` is a reading of the clock of its breakers.
+    ``number`` counts the attempts of a request from 1, ``began_at`` is a reading of the clock of its breakers, and
+    ``turned_to_at`` one of ``time.perf_counter``, from when this model was decided on. ``queue_s`` of the time since
+    then it took to have it, its load included.
     ``answered`` says that something of the answer was handed on: from then on nobody else can give it.
     """
 
     def __init__(
-        self, lease: Lease, *, request_id: str, operation: str, streamed: bool, number: int, began_at: float
+        self,
+        lease: Lease,
+        *,
+        request_id: str,
+        operation: str,
+        streamed: bool,
+        number: int,
+        began_at: float,
+        turned_to_at: float,
+        queue_s: float,
+        caller: str | None = None,
+        span: Span | None = None,
     ) -> None:
         self.lease = lease
         self.number = number
@@ -70,10 +84,16 @@ class Attempt:
         self._request_id = request_id
         self._operation = operation
         self._streamed = streamed
+        self._caller = caller
+        self._span = span
         self._response: RawResponse | None = None
         self._usage: Usage | None = None
+        self._turned_to_at = turned_to_at
+        self._queue_s = queue_s
         self._sent_at = time.perf_counter()
+        self._asked_at: float | None = None
         self._first_at: float | None = None
+        self._told_at: float | None = None
 
     @property
     def key(self) -> str:
@@ -98,8 +118,11 @@ class Attempt:
             self.lease.release()
         failure = error if isinstance(error, AIProviderError) else None
         cancelled = error is not None and failure is None
+        record = self._record(failure, cancelled=cancelled)
+        if self._span is not None:
+            self._span.end(record)
         return Attempted(
-            record=self._record(failure, cancelled=cancelled),
+            record=record,
             failure=failure,
             cancelled=cancelled,
             began_at=self.began_at,
@@ -209,12 +232,16 @@ class Attempt:
             self._first_at = time.perf_counter()
 
     def notice_end(self, response: RawResponse) -> None:
-        """A raw answer is whole."""
+        """A raw answer is whole, or will never be."""
         self._usage = response.usage
+        self._told_at = time.perf_counter()
 
     async def _until_cut(self, work: Awaitable[T]) -> T:
         """Wait for the upstream, or for the model being taken away by force."""
         lease = self.lease
+        if self._asked_at is None:
+            self._asked_at = time.perf_counter()
+        told = None if self._span is None else FOR_UPSTREAM.set(self._span.traceparent)
         try:
             async with asyncio.timeout(None) as patience:
                 lease.on_cut = lambda: patience.reschedule(asyncio.get_running_loop().time())
@@ -227,29 +254,44 @@ class Attempt:
             raise
         finally:
             lease.on_cut = None
+            if told is not None:
+                FOR_UPSTREAM.reset(told)
+            self._told_at = time.perf_counter()
 
     def _record(self, failure: AIProviderError | None, *, cancelled: bool) -> RequestRecord:
         usage = self._usage or Usage()
         if self._operation == "embeddings" and usage.completion_tokens is None:
             usage = msgspec.structs.replace(usage, completion_tokens=0)  # vectors, which no token is generated for
         first_at = self._first_at
+        now = time.perf_counter()
+        success = failure is None and not cancelled
         return RequestRecord(
             request_id=self._request_id,
             key=self.key,
             at=datetime.now(UTC),
             operation=self._operation,
             streamed=self._streamed,
-            success=failure is None and not cancelled,
-            latency_ms=(time.perf_counter() - self._sent_at) * 1000,
+            success=success,
+            latency_ms=(now - self._sent_at) * 1000,
             ttft_ms=None if first_at is None else (first_at - self._sent_at) * 1000,
+            queue_ms=self._queue_s * 1000,
+            overhead_ms=self._overhead_ms(now) if success else None,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             cost_usd=cost_usd(usage, self.lease.model.price),
+            caller=self._caller,
             error_code=CLIENT_CANCELLED if cancelled else (failure.code if failure else None),
         )
+
+    def _overhead_ms(self, now: float) -> float | None:
+        """All but the wait for the model and the time from asking the provider to its last word."""
+        if self._asked_at is None or self._told_at is None:
+            return None
+        theirs_s = self._queue_s + (self._told_at - self._asked_at)
+        return max(0.0, now - self._turned_to_at - theirs_s) * 1000
 
 
 class MeasuredResponse:

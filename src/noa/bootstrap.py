@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from noa.alias_book import AliasBook
+from noa.auto_switch import AutoSwitch
+from noa.caller_keys import CallerKeys
 from noa.catalog import Catalog, services_of
 from noa.catalog.refresh import CatalogShelf
 from noa.chooser import Chooser
@@ -35,6 +37,7 @@ from noa.runtime.hardware import Hardware, read_hardware
 from noa.runtime.launch import engine_build
 from noa.runtime.protocol import Runtime
 from noa.selection.aliases import canonical_name
+from noa.selection.auto_switch import Rules
 from noa.selection.wish import Objective, Wish
 from noa.shape import Shape
 from noa.splits import Splits
@@ -42,6 +45,7 @@ from noa.state import SavedState
 from noa.storage.snapshot import read_snapshot, write_snapshot
 from noa.storage.sqlite import SqliteStateStore
 from noa.storage.usage import SqliteUsageStore
+from noa.tracing import open_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +84,8 @@ class House:
         prober: Prober,
         chooser: Chooser,
         splits: Splits,
+        auto_switch: AutoSwitch,
+        caller_keys: CallerKeys,
         events: EventBus,
         state: SqliteStateStore,
         usage: SqliteUsageStore,
@@ -91,6 +97,8 @@ class House:
         self.prober = prober
         self.chooser = chooser
         self.splits = splits
+        self.auto_switch = auto_switch
+        self.caller_keys = caller_keys
         self.events = events
         self.state = state
         self.usage = usage
@@ -103,9 +111,11 @@ class House:
         A crash costs no more than what came in between.
         """
         served = await self.usage.requests(limit=REMEMBERED_REQUESTS)
-        self.inference.remember(reversed(served))
+        self.inference.figures.remember(reversed(served))
         self.chooser.remember(reversed(served))
-        self.splits.restore((await self.state.read()).splits)
+        saved = await self.state.read()
+        self.splits.restore(saved.splits)
+        self.caller_keys.restore(saved.caller_keys)
         self._keeping = asyncio.get_running_loop().create_task(self._keep_figures())
 
     async def _keep_figures(self) -> None:
@@ -114,6 +124,7 @@ class House:
             await self.engine.look_at_memory()
             try:
                 await self.engine.keep_usage()
+                await self.caller_keys.keep()
             except AIProviderError as error:
                 logger.warning("the figures could not be written: %s", error.message)
 
@@ -135,8 +146,13 @@ class House:
             last_first.push_async_callback(self.state.aclose)
             last_first.push_async_callback(self.usage.aclose)
             last_first.push_async_callback(self._write_snapshot)
+            last_first.push_async_callback(self.splits.settle)
             last_first.push_async_callback(self.events.aclose)
+            if self.inference.tracing is not None:
+                last_first.push_async_callback(self.inference.tracing.aclose)
             last_first.push_async_callback(self.engine.aclose)
+            last_first.push_async_callback(self.auto_switch.aclose)
+            last_first.push_async_callback(self.caller_keys.keep)
             last_first.push_async_callback(self.engine.keep_usage)
             if self._keeping is not None:
                 self._keeping.cancel()
@@ -182,12 +198,16 @@ async def build(
             engine.registry,
             scheduler.view,
             failover.trouble,
-            policies={name: _wish(name, policy, configuration) for name, policy in configuration.policies.items()},
+            policies={
+                name: _wish(name, policy, configuration, settings.providers)
+                for name, policy in configuration.policies.items()
+            },
             explore=configuration.explore,
         )
         chooser.watch(events)
         splits = Splits(engine, aliases, state, events)
         routing = Routing(chooser, splits)
+        inference.tracing = open_tracing(configuration.otlp_endpoint)
         inference.route_by(routing.line_up)
         inference.observe(routing.observe)
         opened.pop_all()
@@ -201,6 +221,8 @@ async def build(
         prober=prober,
         chooser=chooser,
         splits=splits,
+        auto_switch=_auto_switch(configuration, engine, aliases, inference),
+        caller_keys=CallerKeys(state),
         events=events,
         state=state,
         usage=usage,
@@ -263,8 +285,8 @@ def _lookup(configuration: Configuration) -> Lookup:
     return look_up
 
 
-def _wish(name: str, policy: PolicySettings, configuration: Configuration) -> Wish:
-    """A policy of the configuration as the chooser takes it."""
+def _wish(name: str, policy: PolicySettings, configuration: Configuration, known: Mapping[str, str]) -> Wish:
+    """A policy of the configuration as the chooser takes it, with names in their canonical form."""
     return Wish(
         capabilities=policy.capabilities,
         prefer=Objective(policy.prefer),
@@ -272,8 +294,8 @@ def _wish(name: str, policy: PolicySettings, configuration: Configuration) -> Wi
         max_ttft_ms=policy.max_ttft_ms,
         min_context=policy.min_context,
         min_success_rate=policy.min_success_rate,
-        providers=policy.providers,
-        models=policy.models,
+        providers=tuple(known.get(each, each) for each in policy.providers),
+        models=tuple(canonical_name(each, known) for each in policy.models),
         policy=name,
         explore=configuration.explore if policy.explore is None else policy.explore,
     )
@@ -288,6 +310,15 @@ def _failover(configuration: Configuration, providers: Mapping[str, str]) -> Fai
         },
         retries={config.name: config.max_retries for config in configuration.providers},
     )
+
+
+def _auto_switch(configuration: Configuration, engine: Engine, aliases: AliasBook, inference: Inference) -> AutoSwitch:
+    """What watches the current model, told of every request only where it is switched on."""
+    rules = Rules(threshold=configuration.auto_switch_threshold)
+    auto_switch = AutoSwitch(engine, aliases, inference.failover.trouble, rules)
+    if configuration.enable_auto_switch:
+        inference.observe(auto_switch.observe)
+    return auto_switch
 
 
 def _default_model(provider: ProviderConfig | None) -> str | None:

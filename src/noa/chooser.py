@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -22,12 +22,15 @@ from noa.providers.protocol import Locality, Offer
 from noa.registry import Registry
 from noa.selection.candidate import Candidate, Prediction
 from noa.selection.decision import Decision, ExploreBudget, Outcome, decide
+from noa.selection.faults import NOT_THE_MODELS_FAULT
 from noa.selection.shortlist import Shortlists
 from noa.selection.wish import Objective, Wish, split_auto
 from noa.state import RequestRecord
 
 #: How many decisions are remembered, for whoever asks why.
 REMEMBERED: Final = 2_000
+#: How many candidates an error names that nobody could be chosen from.
+MOST_NAMED: Final = 20
 #: Where a model stands, if it ever was in use.
 View = Callable[[str], SlotView | None]
 #: Why a model had better not be asked just now (its breaker is open, it asked to slow down), ``None`` if it may.
@@ -60,7 +63,7 @@ class Chooser:
         self._draw = draw
         self._estimates: dict[str, Estimates] = {}
         self._load_s: dict[str, float] = {}
-        self._budget = ExploreBudget()
+        self._budgets: dict[str, ExploreBudget] = defaultdict(ExploreBudget)
         self._shortlists = Shortlists()
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
@@ -99,7 +102,9 @@ class Chooser:
 
         ``despite_trouble`` also considers those that had better be left alone.
         """
-        may_explore = request_id is not None and self._budget.earn(wish.explore)
+        # Each way to choose has its own, so that none explores on behalf of another.
+        budget = self._budgets[wish.policy or wish.prefer]
+        may_explore = request_id is not None and budget.earn(wish.explore)
         now_s = self._clock()
         found = decide(
             wish,
@@ -111,11 +116,14 @@ class Chooser:
         if request_id is None:
             return found
         if found.explored:
-            self._budget.spend()
-        decision = msgspec.structs.replace(found, request_id=request_id)
-        self._decisions[request_id] = decision
-        if len(self._decisions) > REMEMBERED:
-            self._decisions.popitem(last=False)
+            budget.spend()
+        return self._remember(msgspec.structs.replace(found, request_id=request_id))
+
+    def _remember(self, decision: Decision) -> Decision:
+        if decision.request_id is not None:
+            self._decisions[decision.request_id] = decision
+            if len(self._decisions) > REMEMBERED:
+                self._decisions.popitem(last=False)
         return decision
 
     def choose(self, wish: Wish, *, request_id: str | None = None) -> Decision:
@@ -126,7 +134,11 @@ class Chooser:
         decision = self.decide(wish, request_id=request_id)
         if decision.chosen is None and any(each.for_now for each in decision.candidates):
             # Never are all of them out: whoever is in trouble may be out of it, and is the best there is.
-            decision = self.decide(wish, request_id=request_id, despite_trouble=True)
+            despite = self.decide(wish, request_id=request_id, despite_trouble=True)
+            if despite.chosen is not None:
+                decision = self._remember(
+                    msgspec.structs.replace(despite, reason=f"{despite.reason} All who could serve are in trouble.")
+                )
         if decision.chosen is None:
             raise _nobody(decision)
         return decision
@@ -147,13 +159,14 @@ class Chooser:
     # What is measured.
 
     def observe(self, record: RequestRecord) -> None:
-        """Take a request that is over into account, and note what became of the decision it was made by."""
+        """Take an attempt that is over into account, and note what became of the decision it was made by."""
         self._learn(record)
         decision = self._decisions.get(record.request_id)
         if decision is None:
             return
         outcome = Outcome(
             key=record.key,
+            attempts=1 if decision.outcome is None else decision.outcome.attempts + 1,
             success=record.success,
             latency_ms=record.latency_ms,
             ttft_ms=record.ttft_ms,
@@ -187,6 +200,8 @@ class Chooser:
         events.on("model-load-error", gave_up)
 
     def _learn(self, record: RequestRecord) -> None:
+        if record.error_code in NOT_THE_MODELS_FAULT:
+            return
         if record.key not in self._estimates:
             self._estimates[record.key] = Estimates()
         self._estimates[record.key].observe(
@@ -276,7 +291,19 @@ def _failed(view: SlotView | None) -> str | None:
 
 def _nobody(decision: Decision) -> ModelUnavailableError | ModelNotFoundError:
     reasons = "; ".join(f"{each.key}: {each.eliminated}" for each in decision.candidates[:5])
-    sentence = f"No model meets the conditions. {reasons}." if reasons else "There is no model to choose from."
+    more = len(decision.candidates) - 5
+    others = f"; and {more} more" if more > 0 else ""
+    sentence = f"No model meets the conditions. {reasons}{others}." if reasons else _no_candidate(decision.wish)
+    named = [{"key": each.key, "reason": each.eliminated} for each in decision.candidates[:MOST_NAMED]]
+    details = {"count": len(decision.candidates), "candidates": named}
     if any(each.for_now for each in decision.candidates):
-        return ModelUnavailableError(sentence, retry_after_s=5)
-    return ModelNotFoundError(sentence, details={"candidates": len(decision.candidates)})
+        return ModelUnavailableError(sentence, retry_after_s=5, details=details)
+    return ModelNotFoundError(sentence, details=details)
+
+
+def _no_candidate(wish: Wish) -> str:
+    if not wish.models:
+        return "There is no model to choose from."
+    return (
+        f"None of the models of “{wish.policy}” is known here: {', '.join(wish.models)}. See what there is with: noa ls"
+    )

@@ -24,10 +24,13 @@ from noa.client_answers import (
     AliasAcknowledgement,
     AliasHistory,
     AliasList,
+    CallerKeyList,
+    CallerKeyRevoked,
     CurrentModel,
     LoadedModels,
     Logs,
     ModelList,
+    NewCallerKey,
     Planned,
     Probed,
     ProbePlanned,
@@ -271,6 +274,19 @@ class NoaClient:
         if key is not None:
             query["key"] = key
         return await self._ask(UsageTotals, "GET", "/status/usage", query=query)
+
+    async def caller_keys(self) -> CallerKeyList:
+        """The keys for single callers; only for whoever has the server's own key, where one is set."""
+        return await self._ask(CallerKeyList, "GET", "/keys")
+
+    async def create_caller_key(self, name: str, *, ttl_s: float | None = None) -> NewCallerKey:
+        """Make a key for a caller: the only answer that shows it."""
+        body: dict[str, object] = {"name": name} if ttl_s is None else {"name": name, "ttl": ttl_s}
+        return await self._ask(NewCallerKey, "POST", "/keys", body=body)
+
+    async def revoke_caller_key(self, name: str) -> CallerKeyRevoked:
+        """Have a caller's key open nothing from now on."""
+        return await self._ask(CallerKeyRevoked, "DELETE", f"/keys/{_in_path(name)}")
 
     async def save_state(self) -> dict[str, Any]:
         """Write the state down now; the answer says where."""

@@ -106,6 +106,42 @@ class AliasAcknowledgement(Value, frozen=True, kw_only=True):
     previous: str | None = None
 
 
+class CallerKeyEntry(Value, frozen=True, kw_only=True):
+    """A caller's key, without the key itself; ``last_used`` is ``None`` until it is used."""
+
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used: datetime | None
+
+
+class CallerKeyList(Value, frozen=True, kw_only=True):
+    """The answer of ``GET /keys``; ``enforced`` says whether the server asks for a key at all."""
+
+    keys: tuple[CallerKeyEntry, ...]
+    count: int
+    enforced: bool
+
+
+class NewCallerKey(Value, frozen=True, kw_only=True):
+    """The answer of ``POST /keys``: the only one with the key itself, ``secret``."""
+
+    name: str
+    secret: str
+    created_at: datetime
+    expires_at: datetime | None
+
+    def __repr__(self) -> str:
+        return f"NewCallerKey(name={self.name!r}, secret=…)"
+
+
+class CallerKeyRevoked(Value, frozen=True, kw_only=True):
+    """The answer of ``DELETE /keys/{name}``."""
+
+    message: str
+    name: str
+
+
 class Logs(Value, frozen=True, kw_only=True):
     """The answer of ``GET /models/{key}/logs``: the last lines of a model's process, oldest first."""
 

@@ -268,6 +268,8 @@ class Engine:
             self._sized(key, options)
         for key in found.merged.added:
             self._announcer.publish("model-registered", {"key": key})
+        for key in found.merged.updated:
+            self._announcer.publish("model-updated", {"key": key})
         if found.report.up:
             data = {"provider": found.report.provider, "models": len(found.offers)}
             self._announcer.publish("provider-discovered", data)

@@ -20,9 +20,11 @@ and codes of the quick start's API keep their meaning (its root is ``AIProviderE
     ├── ProviderConnectionError        503 CONNECTION_ERROR        nothing answered
     │   └── ProviderTimeoutError       504 CONNECTION_ERROR
     ├── ProviderResponseError          502 PROVIDER_ERROR          an answer that makes no sense, or a provider's 5xx
+    ├── CallerKeyNotFoundError         404 KEY_NOT_FOUND           no caller's key has this name
     ├── RouteNotFoundError             404 NOT_FOUND
     ├── MethodNotAllowedError          405 METHOD_NOT_ALLOWED
     ├── PayloadTooLargeError           413 PAYLOAD_TOO_LARGE
+    ├── UnsupportedEncodingError       415 UNSUPPORTED_ENCODING    a body compressed in a way Noa does not read
     ├── HostNotAllowedError            421 HOST_NOT_ALLOWED
     └── StorageError                   507 STORAGE_ERROR           the change is not on disk, so it did not happen
 
@@ -190,6 +192,13 @@ class ProviderResponseError(AIProviderError):
     default_retryable = True
 
 
+class CallerKeyNotFoundError(AIProviderError):
+    """No key for callers has this name."""
+
+    status = 404
+    code = "KEY_NOT_FOUND"
+
+
 class RouteNotFoundError(AIProviderError):
     """Nothing of the API is at this path."""
 
@@ -209,6 +218,13 @@ class PayloadTooLargeError(AIProviderError):
 
     status = 413
     code = "PAYLOAD_TOO_LARGE"
+
+
+class UnsupportedEncodingError(AIProviderError):
+    """The request's body is compressed in a way that Noa does not read; the message names the header."""
+
+    status = 415
+    code = "UNSUPPORTED_ENCODING"
 
 
 class HostNotAllowedError(AIProviderError):

@@ -1,11 +1,7 @@
 """What happened, in order: events and the bus that carries them.
 
-Names and data fields are the quick start's (``model-loaded``, ``model-switched`` …), the fields in snake_case.
-``capability-contradicted`` says that a probe has shown another thing than was known (``key``, ``capability``,
-``declared`` and its ``source``, ``probed``, ``detail``). ``model-switched`` is about ``current`` alone; other aliases
-have ``alias-pointed`` (``alias``, ``key``, ``previous``, ``reason``) and ``alias-removed`` (the same without
-``key``). ``model-missing`` (``key``, ``alias``, ``error``) says that an alias means a model that is not there any
-more.
+``docs/events.md`` has the table of them all. Names and data fields are the quick start's (``model-loaded``,
+``model-switched`` …), the fields in snake_case.
 """
 
 from __future__ import annotations
@@ -16,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -28,12 +25,15 @@ LISTENER_BACKLOG = 4096
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened. ``sequence`` grows by one with each event of a manager."""
+    """One thing that happened. ``sequence`` grows by one with each event of a manager.
+
+    What ``data`` holds depends on the type: ``docs/events.md`` has the table.
+    """
 
     type: str
     sequence: int
     time: datetime
-    data: Mapping[str, object]
+    data: Mapping[str, Any]
 
 
 Handler = Callable[[Event], Awaitable[None] | None]

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from noa.attempt import CLIENT_CANCELLED, Attempt, Attempted
+from noa.attempt import Attempt, Attempted
 from noa.chat import ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest
 from noa.engine import DEFAULT_WAIT_S, Engine
-from noa.errors import (
-    AIProviderError,
-    ContextLengthError,
-    PayloadTooLargeError,
-    ValidationError,
-)
+from noa.errors import AIProviderError
 from noa.events import EventBus
 from noa.failover import Failover
 from noa.lease import Lease
 from noa.lifecycle.aliases import CURRENT
-from noa.measurement.live import LiveMetrics, ServedRequest
+from noa.live_figures import LiveFigures
 from noa.models import ModelInfo
 from noa.selection.faults import NOT_TAKEN, Fault, judge, judge_admission
 from noa.selection.needs import needs_of
@@ -32,6 +27,7 @@ from noa.selection.retries import Again, GiveUp
 from noa.selection.wish import Wish
 from noa.state import RequestRecord
 from noa.storage.protocol import UsageStore
+from noa.tracing import Tracing
 
 T = TypeVar("T")
 #: The operation that is no inference, and in no figure.
@@ -47,11 +43,11 @@ class Inference:
 
     def __init__(self, engine: Engine, usage: UsageStore, events: EventBus, failover: Failover, *, track: bool) -> None:
         self.failover = failover
+        self.tracing: Tracing | None = None
+        self.figures = LiveFigures(engine.registry, track=track)
         self._engine = engine
         self._usage = usage
         self._events = events
-        self._track = track
-        self._live: dict[str, LiveMetrics] = {}
         self._observers: list[Observer] = []
         self._route: Route | None = None
 
@@ -75,6 +71,7 @@ class Inference:
         candidates: Sequence[str] = (),
         failover: bool = True,
         needs: Callable[[], Wish] | None = None,
+        caller: str | None = None,
     ) -> Serving:
         """Use a model for one request: ``async with inference.serve("current", "chat") as serving: …``.
 
@@ -83,40 +80,48 @@ class Inference:
         keeps the model from serving. ``candidates``, where given, are the names to try in this order instead of
         ``name`` and its configured fallbacks. ``failover=False`` asks this very model, once. ``wait_s`` is the time
         within which the request must have found its model, all attempts together. ``needs`` says what the request
-        asks of a model, where Noa has to choose one; that raises when nobody can be chosen.
+        asks of a model, where Noa has to choose one; that raises when nobody can be chosen. ``caller`` is the name of
+        the key it came with.
         """
         request_id = request_id or new_request_id()
+        lined_up = candidates or self._line_up(name, failover, request_id, needs or partial(needs_of, operation))
         return Serving(
             self._engine,
             self.failover,
             self._finished,
-            candidates or self._line_up(name, failover, request_id, needs or partial(needs_of, operation)),
+            lined_up,
             operation,
+            asked=candidates[0] if candidates else name,
             request_id=request_id,
             streamed=streamed,
             wait_s=wait_s,
             within=within,
             persists=failover,
+            caller=caller,
+            tracing=self.tracing,
         )
 
     async def hold(
         self, name: str | None, *, wait_s: float = DEFAULT_WAIT_S, priority: int = 0, failover: bool = True
     ) -> Lease:
-        """A lease: the model is loaded, and stays until the lease is released. A fallback's, if it cannot be had."""
+        """A lease: the model is loaded, and stays until the lease is released. A fallback's, if it cannot be had.
+
+        Raises what is wrong with the model that was asked for, or, where Noa chose, with the best.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        first: AIProviderError | None = None
+        told: AIProviderError | None = None
         for candidate in self._line_up(name, failover, new_request_id(), partial(needs_of, "chat")):
             try:
                 found = await self._engine.find(candidate)
                 left_s = max(0.0, deadline - loop.time())
                 return await self._engine.acquire(found, hold=True, wait_s=left_s, priority=priority)
             except AIProviderError as error:
-                first = first or error
-                if judge_admission(error) not in NOT_TAKEN:
+                told = error if told is None or candidate == name else told
+                if candidate == name and judge_admission(error) not in NOT_TAKEN:
                     break
-        assert first is not None
-        raise first
+        assert told is not None
+        raise told
 
     def fallbacks(self, name: str | None) -> Sequence[str]:
         """Where requests for a name go that its model does not take."""
@@ -137,48 +142,6 @@ class Inference:
             return routed[:1] or (name,)
         return (*(routed or (name,)), *self.fallbacks(name))
 
-    def record(self, key: str, latency_ms: float, tokens: int | None, *, success: bool) -> None:
-        """Count an inference that somebody else made, in the live figures."""
-        self._count(key, latency_ms, tokens, success=success, ttft_ms=None)
-
-    def benchmarked(self, key: str, at: datetime) -> None:
-        """Note that a model was profiled."""
-        live = self._live_of(key)
-        live.benchmarked(at)
-        self._engine.registry.put_metrics(key, live.metrics())
-
-    def remember(self, records: Iterable[RequestRecord]) -> None:
-        """Take requests of an earlier run, oldest first, into the history; the averages have counted them."""
-        for record in records:
-            self._live_of(record.key).remember(
-                ServedRequest(
-                    at=record.at,
-                    latency_ms=record.latency_ms,
-                    success=record.success,
-                    tokens=record.completion_tokens,
-                    ttft_ms=record.ttft_ms,
-                )
-            )
-
-    def history(self, key: str) -> Sequence[ServedRequest]:
-        """The latest requests of a model, oldest first."""
-        return self._live[key].history() if key in self._live else ()
-
-    def _live_of(self, key: str) -> LiveMetrics:
-        if key not in self._live:
-            self._live[key] = LiveMetrics(self._engine.registry.figures(key).metrics)
-        return self._live[key]
-
-    def _count(self, key: str, latency_ms: float, tokens: int | None, *, success: bool, ttft_ms: float | None) -> None:
-        live = self._live_of(key)
-        live.record(latency_ms, tokens, success, datetime.now(UTC), ttft_ms)
-        self._engine.registry.put_metrics(key, live.metrics())
-
-    def _add_use(self, record: RequestRecord) -> None:
-        live = self._live_of(record.key)
-        live.add_use(record.prompt_tokens, record.completion_tokens, record.cost_usd)
-        self._engine.registry.put_metrics(record.key, live.metrics())
-
     def _finished(self, attempted: Attempted) -> None:
         record = attempted.record
         self.failover.ended(attempted)
@@ -186,16 +149,7 @@ class Inference:
         registry.touch(record.key, record.at)
         if record.operation == COUNTING:
             return
-        if self._track and record.error_code not in NOT_THE_MODELS_FAULT:
-            self._count(
-                record.key,
-                record.latency_ms,
-                record.completion_tokens,
-                success=record.success,
-                ttft_ms=record.ttft_ms,
-            )
-        if self._track:
-            self._add_use(record)
+        self.figures.count(record)
         self._usage.record(record)
         for observer in self._observers:
             observer(record)
@@ -206,14 +160,13 @@ class Inference:
             "cost_usd": record.cost_usd,
             "success": record.success,
             "request_id": record.request_id,
+            "operation": record.operation,
+            "ttft_ms": record.ttft_ms,
+            "queue_ms": record.queue_ms,
+            "overhead_ms": record.overhead_ms,
+            "error": record.error_code,
         }
         self._events.publish("inference-complete", data)
-
-
-#: Ends that are neither a success nor the model's failure: they say something of the caller, and change no live figure.
-NOT_THE_MODELS_FAULT = frozenset(
-    {CLIENT_CANCELLED, ValidationError.code, ContextLengthError.code, PayloadTooLargeError.code}
-)
 
 
 class Serving:
@@ -222,6 +175,8 @@ class Serving:
     Entering admits it to the first of its candidates that can be had. ``complete``, ``embed``, ``stream`` and ``carry``
     go on to the next one as long as nobody has worked on the request and nothing of an answer was handed on. What is
     raised in the end is what the model that was asked for said, unless a later one has failed in the midst of its work.
+
+    ``asked`` is the candidate that the caller meant. All others are fallbacks; where Noa chose, all are.
     """
 
     def __init__(
@@ -232,11 +187,14 @@ class Serving:
         candidates: Sequence[str | None],
         operation: str,
         *,
+        asked: str | None,
         request_id: str,
         streamed: bool,
         wait_s: float,
         within: int | None,
         persists: bool,
+        caller: str | None,
+        tracing: Tracing | None,
     ) -> None:
         self.request_id = request_id
         self.attempts = 0
@@ -250,8 +208,11 @@ class Serving:
         self._wait_s = wait_s
         self._within = within
         self._persists = persists
+        self._caller = caller
+        self._tracing = tracing
         self._attempt: Attempt | None = None
-        self._asked = self._name = self._candidates[0]
+        self._asked = asked
+        self._name = self._candidates[0]
         self._is_fallback = False
         self._repeats = 0
         self._deadline = 0.0
@@ -371,9 +332,11 @@ class Serving:
         """Have the chosen model, or the next one as long as it cannot be had."""
         while True:
             self.attempts += 1
+            turned_to_at = time.perf_counter()
             # The model is asked from now on as far as its breakers go, lest all who wait become its probe at once.
             key = self._key_of(self._name)
             began_at = self._failover.begin(key)
+            asked_at = time.perf_counter()
             try:
                 lease = await self._acquire()
             except AIProviderError as error:
@@ -384,9 +347,11 @@ class Serving:
             except asyncio.CancelledError:
                 self._failover.unadmitted(key, began_at)
                 raise
+            queue_s = time.perf_counter() - asked_at
             if lease.key != key:
                 self._failover.unadmitted(key, began_at)
                 began_at = self._failover.begin(lease.key)
+            tracing = self._tracing
             self._attempt = Attempt(
                 lease,
                 request_id=self.request_id,
@@ -394,6 +359,10 @@ class Serving:
                 streamed=self._streamed,
                 number=self.attempts,
                 began_at=began_at,
+                turned_to_at=turned_to_at,
+                queue_s=queue_s,
+                caller=self._caller,
+                span=None if tracing is None else tracing.begin(self._operation, lease.key, queue_s),
             )
             if previous is not None and previous[0] != lease.key:
                 self._failover.moved(self.request_id, previous[0], lease.key, previous[1], self.attempts)
@@ -415,7 +384,7 @@ class Serving:
             if index and self.attempts == 0:
                 self._failover.moved(self.request_id, keys[0], keys[index], None, 1)
         self._name = self._candidates.pop(index)
-        self._is_fallback = self._name is not self._asked
+        self._is_fallback = self._name != self._asked
         self._repeats = 0
 
     def _key_of(self, name: str | None) -> str:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import AsyncGeneratorType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,10 @@ from noa.errors import ValidationError
 from noa.inference import Inference, Serving
 from noa.lease import Lease
 from noa.models import ModelInfo
+from noa.openai_client import async_client
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 #: A question, or a conversation: messages as OpenAI writes them, or canonical ones.
 Messages = str | Sequence[Mapping[str, Any] | Message]
@@ -85,19 +89,19 @@ class LeasedModel:
         """What is known of it."""
         return self._lease.model
 
-    async def chat(self, messages: Messages, **parameters: Any) -> ChatReply:
+    async def chat(self, /, messages: Messages, **parameters: Any) -> ChatReply:
         """Continue a conversation."""
         request = chat_request(messages, parameters)
         async with self._serve("chat") as serving:
             return await serving.complete(request)
 
-    def stream(self, messages: Messages, **parameters: Any) -> AsyncGenerator[str, None]:
+    def stream(self, /, messages: Messages, **parameters: Any) -> AsyncGenerator[str, None]:
         """Continue a conversation, as text that comes bit by bit."""
         stream = self._texts(chat_request(messages, parameters))
         self._streams.add(stream)
         return stream
 
-    def stream_events(self, messages: Messages, **parameters: Any) -> AsyncGenerator[ChatEvent, None]:
+    def stream_events(self, /, messages: Messages, **parameters: Any) -> AsyncGenerator[ChatEvent, None]:
         """Continue a conversation, as canonical events: text, reasoning, tool calls, usage."""
         stream = self._events(chat_request(messages, parameters))
         self._streams.add(stream)
@@ -125,6 +129,17 @@ class LeasedModel:
         async with self._serve("embeddings") as serving:
             return await serving.embed(embedding_request(inputs))
 
+    def openai_client(self) -> AsyncOpenAI:
+        """OpenAI's own client, whose every request this model serves, whatever ``model`` it names.
+
+        It needs the package ``openai`` and no server; raises ``ConfigurationError`` where that is missing.
+        """
+        return async_client(self.admit)
+
+    def admit(self, _: str | None, operation: str, streamed: bool, __: object = None) -> Serving:
+        """Admit a request of such a client."""
+        return self._serve(operation, streamed=streamed)
+
     def _serve(self, operation: str, *, streamed: bool = False) -> Serving:
         return self._inference.serve(
             self.key,
@@ -150,8 +165,9 @@ class ModelUse:
 
     async def __aenter__(self) -> LeasedModel:
         inference, failover = self._inference, self._failover
-        fallbacks = inference.fallbacks(self._name) if failover else ()
         self._lease = await inference.hold(self._name, wait_s=self._wait_s, priority=self._priority, failover=failover)
+        # Where Noa chose the model, it is the chosen one's fallbacks that count.
+        fallbacks = inference.fallbacks(self._name) or inference.fallbacks(self._lease.key) if failover else ()
         self._model = LeasedModel(inference, self._lease, fallbacks=fallbacks, failover=failover)
         return self._model
 

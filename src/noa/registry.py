@@ -37,10 +37,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
-    """What a discovery changed: the keys that came, and those that went."""
+    """What a discovery changed: the keys that came, those that went, and those of which something else is known now."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
+    updated: tuple[str, ...] = ()
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,13 +79,17 @@ class Registry:
         for key in before - fresh.keys():
             self._departed[key] = self._offers.pop(key)
             del self._said[key]
+        updated = []
         for key, offer in fresh.items():
+            known = self._offers.get(key)
             self._take(key, Said(offer=offer, at=at))
+            if known is not None and _facts(known) != _facts(self._offers[key]):
+                updated.append(key)
             self._departed.pop(key, None)
             self._registered_at.setdefault(key, at)
         self._keys_by_provider[provider] = list(fresh)
         self._index_ids()
-        return Merged(added=tuple(fresh.keys() - before), removed=tuple(before - fresh.keys()))
+        return Merged(added=tuple(fresh.keys() - before), removed=tuple(before - fresh.keys()), updated=tuple(updated))
 
     def amend(self, key: str, model: ModelInfo) -> None:
         """A provider said more of one model."""
@@ -292,6 +297,15 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
         return None if text is None else re.compile(text, re.IGNORECASE)
     except re.error as error:
         raise ValidationError(f"“{text}” is no regular expression: {error}.") from None
+
+
+def _facts(offer: Offer) -> tuple[object, ...]:
+    """What others go by; not why it is known, which has the time of the latest look in it."""
+    model = offer.model
+    return (
+        *(model.name, model.context_window, model.max_tokens, frozenset(model.capabilities), model.price),
+        *(offer.path, offer.size_bytes),
+    )
 
 
 def _tags(model: ModelInfo) -> frozenset[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from noa.chooser import Chooser
+from noa.selection.faults import NOT_THE_MODELS_FAULT
 from noa.selection.wish import Wish, is_auto
 from noa.splits import Splits
 from noa.state import RequestRecord
@@ -38,4 +39,5 @@ class Routing:
     def observe(self, record: RequestRecord) -> None:
         """An attempt is over."""
         self._chooser.observe(record)
-        self._splits.observe(record)
+        if record.error_code not in NOT_THE_MODELS_FAULT:
+            self._splits.observe(record)

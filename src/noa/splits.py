@@ -1,4 +1,8 @@
-"""Aliases that are split among models: who takes part, how it goes, and how it ends."""
+"""Aliases that are split among models: who takes part, how it goes, and how it ends.
+
+Told are ``alias-split`` (``alias``, ``key`` of its own model, ``weights``), ``alias-split-ended`` (``alias``, ``keys``
+of those who took part, ``reason``), and ``canary-rolled-back`` (``alias``, ``key``, ``own``, ``reason``).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from noa.alias_book import AliasBook
 from noa.engine import DEFAULT_WAIT_S, Engine
-from noa.errors import AIProviderError, ModelNotFoundError
-from noa.events import EventBus
+from noa.errors import AIProviderError, ModelNotFoundError, ValidationError
+from noa.events import Event, EventBus
 from noa.measurement.guard import Track, how_it_is_worse
 from noa.models import SwitchResult, Value
 from noa.selection.split import checked, newcomer_of
-from noa.state import AliasSplit, RequestRecord
+from noa.state import AliasSplit, Guard, RequestRecord
 from noa.storage.protocol import StateStore
 
 logger = logging.getLogger(__name__)
@@ -32,6 +36,13 @@ class Share(Value, frozen=True, kw_only=True):
     percent: float
     requests: int
     failures: int
+
+
+class _Asked(NamedTuple):
+    """What a request was for: an alias, and the newcomer that is to be asked first, until it was."""
+
+    alias: str
+    newcomer: str | None
 
 
 class Splits:
@@ -54,12 +65,20 @@ class Splits:
         self._writing: set[asyncio.Task[None]] = set()
         self._splits: dict[str, AliasSplit] = {}
         self._tracks: dict[str, dict[str, Track]] = {}
-        self._asked: OrderedDict[str, str] = OrderedDict()
+        self._asked: OrderedDict[str, _Asked] = OrderedDict()
+        self._promoting: set[str] = set()
+        events.on("alias-pointed", self._pointed)
+        events.on("alias-removed", self._removed)
 
     def restore(self, splits: Iterable[AliasSplit]) -> None:
-        """Take over what was written before a restart."""
+        """Take over what was written before a restart, as far as the aliases are still there."""
         for split in splits:
-            self._splits[split.alias] = split
+            if split.alias in self._engine.aliases:
+                self._splits[split.alias] = split
+
+    async def settle(self) -> None:
+        """Wait until everything is written."""
+        await asyncio.gather(*self._writing)
 
     # What there is.
 
@@ -90,6 +109,8 @@ class Splits:
         """Split an alias, or split it otherwise. Raises ``ValidationError`` for what makes no sense."""
         own = self._engine.aliases.get(split.alias)
         weights = {await self._engine.find_key(key): percent for key, percent in split.weights.items()}
+        if len(weights) < len(split.weights):
+            raise ValidationError(f"“{split.alias}” is to be split with one model named twice; name each once.")
         settled = checked(AliasSplit(alias=split.alias, weights=weights, guard=split.guard), own)
         await self._state.write(settled)
         self._splits[split.alias] = settled
@@ -113,9 +134,42 @@ class Splits:
         key = await self._engine.find_key(key)
         if key not in self._existing(alias).weights:
             raise ModelNotFoundError(f"{key} takes no part in “{alias}”, so there is nothing to promote.")
-        moved = await self._book.point(alias, key, reason, wait_s=wait_s)
-        await self.end(alias, f"{key} was promoted")
+        self._promoting.add(alias)
+        try:
+            moved = await self._book.point(alias, key, reason, wait_s=wait_s)
+            if alias in self._splits:
+                await self.end(alias, f"{key} was promoted")
+        finally:
+            self._promoting.discard(alias)
         return moved
+
+    def _pointed(self, event: Event) -> None:
+        """An alias means another model now. If that took part, it does so no longer."""
+        alias, key = str(event.data["alias"]), str(event.data["key"])
+        split = self._splits.get(alias)
+        if split is not None and key in split.weights and alias not in self._promoting:
+            self._take_out(split, [key], f"“{alias}” means {key} now")
+
+    def _removed(self, event: Event) -> None:
+        """An alias is gone, and with it its split."""
+        split = self._splits.get(str(event.data["alias"]))
+        if split is not None:
+            self._take_out(split, list(split.weights), f"“{split.alias}” was removed")
+
+    def _take_out(self, split: AliasSplit, keys: Sequence[str], reason: str) -> None:
+        """Give some who take part no more requests from this moment on; that this is written follows."""
+        remaining = {each: percent for each, percent in split.weights.items() if each not in keys}
+        left = AliasSplit(alias=split.alias, weights=remaining, guard=split.guard)
+        if remaining:
+            self._splits[split.alias] = left
+        else:
+            del self._splits[split.alias]
+            self._tracks.pop(split.alias, None)
+            data = {"alias": split.alias, "keys": list(keys), "reason": reason}
+            self._events.publish("alias-split-ended", data)
+        task = asyncio.get_running_loop().create_task(self._write(left))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     def _existing(self, alias: str) -> AliasSplit:
         if alias not in self._splits:
@@ -127,29 +181,36 @@ class Splits:
     def newcomer(self, alias: str, request_id: str) -> str | None:
         """The model that is tried out with this request, ``None`` if the alias's own has it or nothing is split."""
         split = self._splits.get(alias)
-        if split is None:
+        if split is None or alias not in self._engine.aliases:
             return None
-        self._asked[request_id] = alias
+        newcomer = newcomer_of(split, self._draw)
+        self._asked[request_id] = _Asked(alias, newcomer)
         if len(self._asked) > MOST_ASKED:
             self._asked.popitem(last=False)
-        return newcomer_of(split, self._draw)
+        return newcomer
 
     def observe(self, record: RequestRecord) -> None:
-        """Count an attempt for the split it was made for, and see whether a newcomer has turned out to be worse."""
-        alias = self._asked.get(record.request_id)
-        if alias is None:
-            return
-        split, own = self._splits.get(alias), self._engine.aliases.get(alias)
-        if split is None or own is None or record.key not in (own, *split.weights):
-            return
-        tracks = self._tracks.setdefault(alias, {})
-        tracks.setdefault(record.key, Track()).add(record.latency_ms, success=record.success)
-        if split.guard is not None and record.key in split.weights:
-            self._watch(split, record.key, own)
+        """Count an attempt for the split it was made for, and see whether a newcomer has turned out to be worse.
 
-    def _watch(self, split: AliasSplit, key: str, own: str) -> None:
-        guard, tracks = split.guard, self._tracks[split.alias]
-        assert guard is not None
+        A newcomer whose request went elsewhere at once, since it could not be had or its breaker is open, has failed.
+        """
+        asked = self._asked.get(record.request_id)
+        split = None if asked is None else self._splits.get(asked.alias)
+        own = None if split is None else self._engine.aliases.get(split.alias)
+        if asked is None or split is None or own is None or record.key not in (own, *split.weights):
+            return
+        self._asked[record.request_id] = asked._replace(newcomer=None)
+        tracks = self._tracks.setdefault(split.alias, {})
+        passed_over = asked.newcomer if asked.newcomer in split.weights and asked.newcomer != record.key else None
+        if passed_over is not None:
+            tracks.setdefault(passed_over, Track()).add(0.0, success=False)
+        tracks.setdefault(record.key, Track()).add(record.latency_ms, success=record.success)
+        tried = passed_over or record.key
+        if split.guard is not None and tried in split.weights:
+            self._watch(split, split.guard, tried, own)
+
+    def _watch(self, split: AliasSplit, guard: Guard, key: str, own: str) -> None:
+        tracks = self._tracks[split.alias]
         worse = how_it_is_worse(
             tracks[key],
             tracks.get(own, Track()),
@@ -158,18 +219,9 @@ class Splits:
             min_requests=guard.min_requests,
         )
         if worse is not None:
-            # It gets no more requests from this moment on; that this is written follows.
-            remaining = {each: percent for each, percent in split.weights.items() if each != key}
-            left = AliasSplit(alias=split.alias, weights=remaining, guard=guard)
-            if remaining:
-                self._splits[split.alias] = left
-            else:
-                del self._splits[split.alias]
             data = {"alias": split.alias, "key": key, "own": own, "reason": worse}
             self._events.publish("canary-rolled-back", data)
-            task = asyncio.get_running_loop().create_task(self._write(left))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._take_out(split, [key], f"{key} was rolled back: {worse}")
 
     async def _write(self, split: AliasSplit) -> None:
         try:

@@ -136,6 +136,31 @@ class AliasSplit(Value, frozen=True, kw_only=True):
     guard: Guard | None = None
 
 
+class CallerKey(Value, frozen=True, kw_only=True):
+    """A key of one caller's own, by its name. Of the key itself only the SHA-256, in hexadecimal digits, is kept.
+
+    After ``expires_at`` it opens nothing. ``last_used`` is written every few seconds, not with each request.
+    """
+
+    name: str
+    sha256: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used: datetime | None = None
+
+
+class CallerKeyKept(Value, frozen=True, kw_only=True):
+    """A key was made, or was used: what is known of it now."""
+
+    key: CallerKey
+
+
+class CallerKeyRevoked(Value, frozen=True, kw_only=True):
+    """The key of this name opens nothing any more."""
+
+    name: str
+
+
 Change = (
     AliasPointed
     | ModelKept
@@ -147,6 +172,8 @@ Change = (
     | SizeMeasured
     | CapabilityProbed
     | AliasSplit
+    | CallerKeyKept
+    | CallerKeyRevoked
 )
 
 
@@ -188,13 +215,16 @@ class SavedState(Value, frozen=True, kw_only=True):
     sizes: tuple[SizeMeasured, ...] = ()
     probes: tuple[CapabilityProbed, ...] = ()
     splits: tuple[AliasSplit, ...] = ()
+    caller_keys: tuple[CallerKey, ...] = ()
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One inference as it was served. Durations in milliseconds; ``None`` where it was not measured or not reported.
 
-    ``caller`` is the name of the key that the caller showed, and ``cost_usd`` is what the tokens cost at the price that
-    was known then.
+    ``latency_ms`` begins when the model was to be had; ``queue_ms`` is how long the request waited for that before, a
+    load included. ``overhead_ms`` is what Noa itself took: all but that wait and the time from asking the provider to
+    the last byte of its answer. ``caller`` is the name of the key that the caller showed, and ``cost_usd`` is what the
+    tokens cost at the price that was known then.
     """
 
     request_id: str
@@ -205,6 +235,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     success: bool
     latency_ms: float
     ttft_ms: float | None = None
+    queue_ms: float | None = None
     overhead_ms: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -214,6 +245,18 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     caller: str | None = None
     error_code: str | None = None
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """Milliseconds per token after the first, of a streamed answer that succeeded; ``None`` where it can't be told.
+
+        (end to end − TTFT) ÷ (output tokens − 1), as vLLM's benchmark has it; without inspecting chunks, so an answer
+        whose first chunk has several tokens looks a little faster than in a profile.
+        """
+        tokens = self.completion_tokens
+        if not self.success or self.ttft_ms is None or tokens is None or tokens < 2:
+            return None
+        return max(0.0, self.latency_ms - self.ttft_ms) / (tokens - 1)
 
 
 class UsageGrouping(StrEnum):

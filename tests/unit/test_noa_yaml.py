@@ -64,7 +64,7 @@ class TestFile:
         [
             ("\nmodles:\n", "noa.yaml:2: unknown field “modles”; did you mean “models”?"),
             ("models:\n\n  max_loaded: 3\n", "noa.yaml:3: unknown field “max_loaded”; did you mean “maxLoaded”?"),
-            ("server:\n  # x\n  zzz: 1\n", "noa.yaml:3: unknown field “zzz”; known are allowedHosts, apiKey"),
+            ("server:\n  # x\n  zzz: 1\n", "noa.yaml:3: unknown field “zzz”; known are allowedHosts, allowed"),
             (
                 "providers:\n- type: openai\n  baseUrl: x\n",
                 "noa.yaml:3: unknown field “baseUrl”; did you mean “baseURL”?",

@@ -42,6 +42,7 @@ PUBLIC = {
     "Secret",
     "Statistics",
     "SwitchResult",
+    "SyncModelManager",
     "Usage",
     "__version__",
 }

@@ -62,6 +62,13 @@ def test_a_merge_replaces_what_one_provider_offers_and_says_what_changed() -> No
     assert registry.get("fake:a") is None
 
 
+def test_a_merge_says_of_which_models_something_else_is_known_now() -> None:
+    registry = registry_with(offer("a"), offer("b", window=100), offer("c", can=(ModelCapability.EMBEDDINGS,)))
+    fresh = [offer("a"), offer("b", window=200), offer("c", can=(ModelCapability.VISION,)), offer("d")]
+    assert registry.merge("fake", fresh, LATER).updated == ("fake:b", "fake:c")
+    assert registry.merge("fake", fresh, LATER).updated == ()
+
+
 def test_the_moment_of_registration_outlives_later_discoveries() -> None:
     registry = registry_with(offer("a"))
     registry.merge("fake", [offer("a", window=10)], LATER)

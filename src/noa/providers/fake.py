@@ -42,6 +42,8 @@ from noa.providers.answers import WholeAnswer
 from noa.providers.protocol import Dialect, Health, Locality, Offer, RawRequest
 
 _CREATED = 1_700_000_000
+#: How many of the latest requests are remembered.
+_REMEMBERED = 100
 
 
 class FakeModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +64,9 @@ class FakeModel(msgspec.Struct, frozen=True, kw_only=True):
 class FakeProvider:
     """Plays a provider in memory, over every method of the protocol.
 
-    ``up`` makes it reachable or not. ``verified`` counts look-ups and ``requests`` inferences, by model; ``in_flight``
-    is how many run now, ``most_in_flight`` how many ran at once, ``abandoned`` how many were left before their end.
+    ``up`` makes it reachable or not. ``conversations`` are the latest that it was asked to continue. ``verified``
+    counts look-ups and ``requests`` inferences, by model; ``in_flight`` is how many run now, ``most_in_flight`` how
+    many ran at once, ``abandoned`` how many were left before their end.
     """
 
     dialects = frozenset({Dialect.OPENAI})
@@ -92,7 +95,13 @@ class FakeProvider:
         self.abandoned = 0
         self.closed = False
         self._sleep = sleep
+        self.conversations: deque[ChatRequest] = deque(maxlen=_REMEMBERED)
+        self._replies: deque[str] = deque()
         self._failures: deque[tuple[AIProviderError, int | None]] = deque()
+
+    def say(self, *replies: str) -> None:
+        """Have the next answers be these, one each, whichever model is asked."""
+        self._replies.extend(replies)
 
     def fail(self, error: AIProviderError, *, times: int = 1, after_pieces: int | None = None) -> None:
         """Have the next ``times`` inferences fail: at once, or after so many pieces of their stream."""
@@ -152,10 +161,11 @@ class FakeProvider:
     ) -> AsyncGenerator[ChatEvent, None]:
         """The answer word by word."""
         with self._serving(model_id, endpoint) as (model, failure, after_pieces):
+            self.conversations.append(request)
             await self._sleep(self.latency_s)
             if failure and after_pieces is None:
                 raise failure
-            pieces = _words(model.reply if model.reply is not None else _last_words(request))
+            pieces = _words(self._reply(model, request))
             yield ReplyStarted(id="fake-1", model=model_id, created=_CREATED)
             for count, piece in enumerate(pieces):
                 if failure and after_pieces == count:
@@ -200,6 +210,11 @@ class FakeProvider:
         if not model.owned:
             return Offer(model=info)
         return Offer(model=info, locality=Locality.OWNED, path=f"{model.id}.gguf", size_bytes=model.size_bytes)
+
+    def _reply(self, model: FakeModel, request: ChatRequest) -> str:
+        if self._replies:
+            return self._replies.popleft()
+        return model.reply if model.reply is not None else _last_words(request)
 
     def _find(self, model_id: str) -> FakeModel:
         if model_id not in self.models:

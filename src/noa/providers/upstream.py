@@ -17,6 +17,7 @@ from noa.errors import ModelNotLoadedError, ProviderResponseError
 from noa.models import Endpoint
 from noa.providers.faults import TRANSPORT_FAILURES, Target, transport_error
 from noa.providers.retry_after import parse_limit_reset, parse_retry_after
+from noa.trace_context import FOR_UPSTREAM, TRACEPARENT
 from noa.version import __version__
 
 #: Seconds for name, connection and TLS together. What runs longer is not going to come, and a request may still go
@@ -172,6 +173,8 @@ class Upstream:
         patience_s = self._timeout_s if total_s is None else total_s
         sent = self._headers if endpoint is None else self._bare_headers
         travelling = [(name, value) for name, value in headers if name.lower() in REQUEST_HEADERS]
+        if (traced := FOR_UPSTREAM.get()) is not None:
+            travelling.append((TRACEPARENT, traced))
         if travelling:
             sent = sent.copy()
             sent.update(travelling)

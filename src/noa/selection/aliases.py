@@ -11,6 +11,7 @@ import msgspec
 
 from noa.errors import AIProviderError, ConfigurationError, ModelNotFoundError, ValidationError
 from noa.models import model_key
+from noa.selection.wish import is_auto
 
 #: The reserved alias for the model in use.
 CURRENT = "current"
@@ -40,11 +41,16 @@ def resolve(name: str | None, names: Names) -> str:
 
     A name is split at its first separator (``:``, or ``/`` as some write it) only if what stands left of it is a known
     provider; if that is not set up, only if the whole is nobody's bare id. Raises ``ConfigurationError`` for a provider
-    that is known but not set up, ``ValidationError`` for a bare id that several providers have, and
+    that is known but not set up, ``ValidationError`` for a bare id that several providers have or for ``auto``, and
     ``ModelNotFoundError`` otherwise.
     """
     if not name or name == CURRENT:
         return CURRENT
+    if is_auto(name):
+        raise ValidationError(
+            f"“{name[:80]}” is no model: it lets Noa choose one for each request. Ask for it where a request names "
+            "its model, or see what would be chosen: noa select"
+        )
     if name in names.aliases or name in names.keys:
         return name
     for separator in ":/":
@@ -108,6 +114,7 @@ def _bare(name: str, names: Names) -> str:
 def _not_found(sentence: str, model_id: str, provider: str | None, names: Names) -> AIProviderError:
     of_provider = (key for key in names.keys if provider is None or key.startswith(f"{provider}:"))
     by_id = {key.partition(":")[2]: key for key in of_provider}
-    close = [by_id[each] for each in difflib.get_close_matches(model_id, by_id, n=3)]
+    begun = [key for each, key in by_id.items() if model_id and each.startswith(model_id)]
+    close = begun if len(begun) == 1 else [by_id[each] for each in difflib.get_close_matches(model_id, by_id, n=3)]
     hint = f"; did you mean {' or '.join(close)}?" if close else ". See what there is with: noa ls"
     return ModelNotFoundError(sentence + hint, provider=provider, details={"suggestions": close})

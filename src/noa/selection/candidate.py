@@ -16,7 +16,8 @@ class Prediction(Value, frozen=True, kw_only=True):
 
     ``latency_ms`` is end to end, the wait for others' requests included; ``cost_usd`` is for the expected tokens.
     ``success_rate`` is 0–1, drawn towards success while there are few ``samples``, and most likely within
-    ``success_margin``; ``age_s`` is the newest sample's. ``unsettled`` says that the newest one was a surprise.
+    ``success_margin``; ``age_s`` is the newest sample's. ``unsettled`` says that the newest one leaves
+    it open how it is by now.
     """
 
     latency_ms: float | None = None

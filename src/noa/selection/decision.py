@@ -59,9 +59,13 @@ class Considered(Value, frozen=True, kw_only=True):
 
 
 class Outcome(Value, frozen=True, kw_only=True):
-    """What became of the request a decision was made for: prediction against fact. Times in milliseconds."""
+    """What became of the request a decision was made for: prediction against fact. Times in milliseconds.
+
+    It is the last attempt's, with the ``key`` of the model that made it; ``attempts`` counts all of them.
+    """
 
     key: str
+    attempts: int = 1
     success: bool
     latency_ms: float | None
     ttft_ms: float | None
@@ -278,7 +282,7 @@ def _chosen(ranked: Sequence[_Scored], draw: Draw) -> _Scored | None:
 def _to_explore(ranked: Sequence[_Scored], wish: Wish, chosen: _Scored | None) -> _Scored | None:
     """The candidate whose figures are oldest, if better ones could make it the best.
 
-    One that had to be loaded for it is not explored.
+    One that had to be loaded for it is not explored, nor one that is measured just now by the requests it has.
     """
     if chosen is None:
         return None
@@ -287,6 +291,7 @@ def _to_explore(ranked: Sequence[_Scored], wish: Wish, chosen: _Scored | None) -
         for each in ranked
         if each is not chosen
         and each.candidate.ready
+        and each.candidate.busy == 0
         and (_age_s(each.candidate) > FRESH_S or each.candidate.prediction.unsettled)
         and _could_win(wish.prefer, each.candidate.prediction, chosen.candidate.prediction)
     ]

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from noa.errors import (
     AIProviderError,
+    ContextLengthError,
     ModelUnavailableError,
+    PayloadTooLargeError,
     ProviderConnectionError,
     ProviderResponseError,
     RateLimitError,
@@ -33,6 +35,13 @@ class Fault(StrEnum):
 
 #: The faults after which nobody has worked on the request, so that doing it elsewhere does nothing twice.
 NOT_TAKEN = frozenset({Fault.UNSENT, Fault.LIMITED, Fault.OVERLOADED, Fault.UNADMITTED})
+
+#: What is noted of a request whose caller went away.
+CLIENT_CANCELLED = "CLIENT_CANCELLED"
+#: Ends that are neither a success nor the model's failure: they say something of the caller, and change no figure.
+NOT_THE_MODELS_FAULT = frozenset(
+    {CLIENT_CANCELLED, ValidationError.code, ContextLengthError.code, PayloadTooLargeError.code}
+)
 
 #: The statuses by which services say that they did not take a request because they have too much to do.
 OVERLOADED_STATUSES = frozenset({503, 529})

@@ -28,7 +28,7 @@ def needs_of(operation: str, *, characters: int = 0, max_tokens: int | None = No
     capability = _OF_OPERATION.get(operation)
     return Wish(
         capabilities=() if capability is None else (capability,),
-        prompt_tokens=characters // CHARACTERS_PER_TOKEN or Wish().prompt_tokens,
+        prompt_tokens=-(-characters // CHARACTERS_PER_TOKEN) or Wish().prompt_tokens,
         output_tokens=max_tokens or Wish().output_tokens,
     )
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from noa.errors import ValidationError
+from noa.selection.aliases import CURRENT
 from noa.state import AliasSplit
 
 
 def checked(split: AliasSplit, own_key: str | None) -> AliasSplit:
     """The split if it makes sense for an alias that means ``own_key``; raises ``ValidationError`` if not."""
     field: dict[str, object] = {"field": "weights"}
+    if split.alias == CURRENT:
+        raise ValidationError(
+            "“current” is the one model in use and cannot be split; make an alias for it and split that."
+        )
     if own_key is None:
         raise ValidationError(f"“{split.alias}” means nothing yet; point it at a model first.", details=field)
     if not split.weights:

@@ -147,6 +147,21 @@ def test_exploring_takes_the_stalest_that_could_win_and_nobody_who_had_to_be_loa
     assert not choose(Wish(prefer=Objective.COST), cheap, dear, may_explore=True).explored
 
 
+def test_who_is_measured_just_now_is_not_explored_once_more() -> None:
+    best = candidate("best", latency_ms=100.0, age_s=0.1)
+    stale = candidate("stale", latency_ms=300.0, age_s=60.0)
+    asked = candidate("asked", latency_ms=300.0, age_s=90.0, busy=1.0)
+    assert choose(Wish(prefer=Objective.SPEED), best, stale, asked, may_explore=True).chosen == "p:stale"
+    assert not choose(Wish(prefer=Objective.SPEED), best, asked, may_explore=True).explored
+
+
+def test_exploring_prefers_whose_last_answer_leaves_it_open_how_it_is() -> None:
+    best = candidate("best", latency_ms=100.0, age_s=0.1)
+    stale = candidate("stale", latency_ms=300.0, age_s=60.0)
+    open_still = candidate("open", latency_ms=300.0, age_s=1.0, unsettled=True)
+    assert choose(Wish(prefer=Objective.SPEED), best, stale, open_still, may_explore=True).chosen == "p:open"
+
+
 def test_the_budget_lets_no_more_than_its_share_explore() -> None:
     budget = ExploreBudget()
     explored = 0

@@ -52,8 +52,8 @@ class Router:
         self.budget = ExploreBudget()
         self.decisions: list[Decision] = []
 
-    def pick(self, now_s: float, worlds: dict[str, World]) -> str:
-        candidates = [self._candidate(key, worlds[key].cost_usd, now_s) for key in worlds]
+    def pick(self, now_s: float, worlds: dict[str, World], busy: list[str]) -> str:
+        candidates = [self._candidate(key, worlds[key].cost_usd, now_s, busy.count(key)) for key in worlds]
         may_explore = self.budget.earn(self.wish.explore)
         decision = decide(self.wish, candidates, at=NOW, draw=self.dice.random, may_explore=may_explore)
         if decision.explored:
@@ -62,7 +62,7 @@ class Router:
         assert decision.chosen is not None
         return decision.chosen
 
-    def _candidate(self, key: str, cost_usd: float, now_s: float) -> Candidate:
+    def _candidate(self, key: str, cost_usd: float, now_s: float, busy: int) -> Candidate:
         found = self.estimates[key].estimate(now_s, streamed=True, prompt_tokens=50, output_tokens=OUTPUT_TOKENS)
         prediction = Prediction(
             latency_ms=found.latency_ms,
@@ -75,7 +75,13 @@ class Router:
             age_s=found.age_s,
         )
         return Candidate(
-            key=key, provider="p", capabilities=CHAT, context_window=None, ready=True, prediction=prediction
+            key=key,
+            provider="p",
+            capabilities=CHAT,
+            context_window=None,
+            ready=True,
+            busy=busy,
+            prediction=prediction,
         )
 
     def saw(self, key: str, world: World, now_s: float) -> bool:
@@ -110,10 +116,15 @@ def run(objective: Objective, seed: int, explore: float = 0.05) -> tuple[list[fl
         dict(zip("abc", (SOLID, FAST, CHEAP), strict=True)),
     )
     measured: list[float] = []
+    under_way: list[tuple[float, str, World]] = []
     for number in range(1000):
         worlds, now_s = before if number < 400 else after, number / PER_SECOND
-        key = router.pick(now_s, worlds)
-        router.saw(key, worlds[key], now_s)
+        for end_s, key, world in under_way:
+            if end_s <= now_s:
+                router.saw(key, world, end_s)
+        under_way = [each for each in under_way if each[0] > now_s]
+        key = router.pick(now_s, worlds, [key for _, key, _ in under_way])
+        under_way.append((now_s + worlds[key].latency_ms / 1000, key, worlds[key]))
         measured.append(MEASURES[objective](worlds[key]))
     return measured[200:400], measured[700:]
 
