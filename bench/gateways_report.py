@@ -35,7 +35,7 @@ def rendered(circumstances: Circumstances, found: Mapping[str, Findings], contro
     """The section of the documentation, in Markdown."""
     present = [found[name] for name in _ORDER if name in found]
     lines = ["## Beside other gateways", "", *_circumstances(circumstances, present), "", "### What it must reach", ""]
-    lines += _targets(targets(found))
+    lines += _targets(targets(found), preliminary=circumstances.preliminary)
     for scenario in scenarios(1):
         lines += ["", f"### {scenario.title[0].upper()}{scenario.title[1:]}", "", *_load(scenario.name, present)]
     lines += ["", "### Start and memory", "", *_resources(present), "", "### Managing a lot", "", *_control(control)]
@@ -63,12 +63,13 @@ def _circumstances(given: Circumstances, present: Sequence[Findings]) -> list[st
     return lines
 
 
-def _targets(rows: Sequence[Target]) -> list[str]:
+def _targets(rows: Sequence[Target], *, preliminary: bool) -> list[str]:
     lines = ["| | found | must | goal | |", "|---|---|---|---|---|"]
     for row in rows:
         shown = "—" if row.found is None else f"{row.found:.3g} {row.unit}"
         sign = "≤" if row.less else "≥"
-        lines.append(f"| {row.title} | {shown} | {sign} {row.must:.3g} | {sign} {row.goal:.3g} | {row.verdict} |")
+        verdict = "preliminary" if preliminary and row.found is not None else row.verdict
+        lines.append(f"| {row.title} | {shown} | {sign} {row.must:.3g} | {sign} {row.goal:.3g} | {verdict} |")
     return lines
 
 
