@@ -68,7 +68,7 @@ class Estimates:
         self._cached = _Mean()
         self._tried = self._succeeded = 0.0
         self._samples = 0
-        self._surprised = False
+        self._surprised = self._failed = False
         self._last_s: float | None = None
 
     def observe(self, seen: Observation) -> None:
@@ -79,8 +79,10 @@ class Estimates:
         self._succeeded = self._succeeded * kept + seen.success
         self._last_s = seen.at_s
         self._samples += 1
+        failed_before, self._failed = self._failed, not seen.success
         if not seen.success:
-            self._surprised = was_silent
+            # A failure leaves open what was open; a second one in a row settles it.
+            self._surprised = was_silent or (self._surprised and not failed_before)
             return
         if seen.prompt_tokens and seen.cached_tokens is not None:
             self._cached.add(seen.cached_tokens / seen.prompt_tokens, seen.at_s)

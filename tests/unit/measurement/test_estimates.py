@@ -72,6 +72,16 @@ def test_a_failure_after_a_silence_is_looked_at_once_more_and_not_again() -> Non
     assert not estimate(estimates, 31).unsettled
 
 
+def test_a_failure_leaves_open_what_was_open_and_a_second_settles_it() -> None:
+    estimates = Estimates()
+    estimates.observe(seen(0, 500))
+    estimates.observe(seen(1, 100))
+    estimates.observe(seen(2, success=False))
+    assert estimate(estimates, 2).unsettled
+    estimates.observe(seen(3, success=False))
+    assert not estimate(estimates, 3).unsettled
+
+
 def test_success_is_believed_of_the_unknown_and_learned_from_the_known() -> None:
     estimates = Estimates()
     estimates.observe(seen(0))
