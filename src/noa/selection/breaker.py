@@ -28,11 +28,11 @@ class BreakerState(StrEnum):
 class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens, and for how long.
 
-    It opens after ``failures_in_a_row``, so that an outage is noticed at once whatever came before, and when, within
-    ``window_s``, at least ``least_failures`` requests failed and they are at least ``failure_rate`` (0–1) of all. It
-    stays open for ``open_s``, doubling up to ``longest_open_s`` each time it opens
-    again before it was closed for ``calm_s``. ``probes`` successes in a row close it; a probe that has no answer after
-    ``probe_patience_s`` no longer keeps another from being sent.
+    It opens after ``failures_in_a_row``, so that an outage is noticed at once (where failures are usual it takes more
+    of them, since there chance alone brings some in a row), and when, within ``window_s``, at least ``least_failures``
+    requests failed and they are at least ``failure_rate`` (0–1) of all. It stays open for ``open_s``, doubling up to
+    ``longest_open_s`` each time it opens again before it was closed for ``calm_s``. ``probes`` successes in a row close
+    it; a probe that has no answer after ``probe_patience_s`` no longer keeps another from being sent.
 
     ``cooling_s`` is how long to leave alone what asks to slow down without saying for how long, doubling each time up
     to ``longest_cooling_s``. That is also the longest that is believed: a quota may be raised before its day is over.
@@ -50,6 +50,9 @@ class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     cooling_s: float = 1.0
     longest_cooling_s: float = 300.0
 
+
+#: What chance hardly brings: once in so many times.
+HARDLY = 1e-6
 
 #: Into how many parts a window is divided; it moves on by one part at a time.
 PARTS = 6
@@ -205,7 +208,16 @@ class Breaker:
         rules = self.rules
         requests, failures = self._window.totals(now)
         often = failures >= rules.least_failures and failures >= rules.failure_rate * requests
-        return often or self._in_a_row >= rules.failures_in_a_row
+        return often or self._in_a_row >= self._outage(requests - self._in_a_row, failures - self._in_a_row)
+
+    def _outage(self, requests: int, failures: int) -> int:
+        """How many failures in a row chance would hardly bring where so many of the requests before them failed."""
+        least = self.rules.failures_in_a_row
+        if requests <= 0:
+            return least
+        # Laplace's rule of succession, since few requests tell little of what is usual.
+        usual = (max(failures, 0) + 1) / (requests + 2)
+        return max(least, math.ceil(math.log(HARDLY) / math.log(usual)))
 
     def _enter(self, state: BreakerState, now: float) -> None:
         self.state = state

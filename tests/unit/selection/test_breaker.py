@@ -49,6 +49,17 @@ def test_it_opens_when_half_of_the_latest_requests_failed() -> None:
         assert mostly_well.failed(moment, moment) is None
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_where_failures_are_usual_a_few_in_a_row_are_chance_and_an_outage_is_still_noticed_soon(seed: int) -> None:
+    breaker, dice = Breaker(RULES), random.Random(seed)
+    for number in range(1_000):
+        now = number / 10
+        tell = breaker.failed if number > 50 and dice.random() < 0.2 else breaker.succeeded
+        assert tell(now, now) is None
+    results = [breaker.failed(100 + number / 10, 100 + number / 10) for number in range(15)]
+    assert OPEN in results
+
+
 def test_failures_of_long_ago_do_not_open_it() -> None:
     breaker = Breaker(RULES)
     for number in range(20):
