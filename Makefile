@@ -31,7 +31,7 @@ run: $(run_stamp) ## serve the demo model on http://localhost:3001, in the foreg
 	@exec $(bin)/noa demo --port $(PORT)
 
 test: check node-clients ## everything CI runs: format, lint, types, import contracts, all tests
-	$(bin)/pytest $(ARGS)
+	$(bin)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(test_stamp) ## everything but the tests: seconds, no network once installed
 	$(bin)/ruff format --check .

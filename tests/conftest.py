@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib.util
 import os
 from pathlib import Path
@@ -32,4 +33,8 @@ def demo_model() -> Path:
     """The demo model's file: what ``NOA_TEST_MODEL`` names, or else one fetched once into the checkout's cache."""
     if given := os.environ.get("NOA_TEST_MODEL"):
         return Path(given)
-    return asyncio.run(fetch(DEMO_SOURCE, CACHE))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # The suite runs in two processes, and the file is fetched by the one that comes first.
+    with (CACHE / ".fetching").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return asyncio.run(fetch(DEMO_SOURCE, CACHE))

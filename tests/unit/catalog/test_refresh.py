@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from noa.catalog.snapshot import Snapshot
 from noa.errors import ConflictError, ProviderConnectionError, StorageError, ValidationError
 from scripted_server import ScriptedServer
 
-TODAY = datetime.now(UTC).date()
+#: When every catalogue here was made.
+MADE_ON = date(2026, 11, 23)
 #: What every catalogue here has beside the models in question.
 CROWD = many(100)
 
 
 def snapshot(**providers: list[dict[str, Any]]) -> Snapshot:
-    return read_document(encoded(document(**providers)), as_of=TODAY)
+    return read_document(encoded(document(**providers)), as_of=MADE_ON)
 
 
 @pytest.fixture
@@ -43,13 +45,15 @@ async def test_a_refresh_says_what_it_changes_and_is_used(fetched: CatalogShelf,
     source = tmp_path / "api.json"
     other = {**CROWD[0], "tool_call": False}
     source.write_bytes(encoded(document(openai=[dearer, model("new")], crowd=[other, *CROWD[1:]])))
+    written = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    os.utime(source, (written.timestamp(), written.timestamp()))
     new, changes = await refresh.refresh(fetched, str(source))
     assert (changes.added, changes.removed) == (("openai:new",), ("openai:old",))
     assert [(change.key, change.input_before, change.input) for change in changes.price_changes] == [
         ("openai:gpt", 2.5, 5)
     ]
     assert changes.other_changes == 1
-    assert new.as_of == TODAY
+    assert new.as_of == written.date()
     facts = Catalog(fetched.current_path).facts("openai", "gpt")
     assert facts is not None
     assert facts.price is not None
