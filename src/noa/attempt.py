@@ -29,6 +29,7 @@ from noa.errors import AIProviderError, ModelUnavailableError, UnsupportedError
 from noa.lease import Lease
 from noa.measurement.cost import cost_usd
 from noa.models import ModelCapability, ModelInfo
+from noa.providers.answers import WholeAnswer
 from noa.providers.protocol import Dialect, RawRequest, RawResponse, TokenCounter
 from noa.selection.faults import CLIENT_CANCELLED
 from noa.state import RequestRecord
@@ -242,14 +243,17 @@ class Attempt:
         if self._asked_at is None:
             self._asked_at = time.perf_counter()
         told = None if self._span is None else FOR_UPSTREAM.set(self._span.traceparent)
+        worker = asyncio.current_task()
+        assert worker is not None
+        cancelled_before = worker.cancelling()
+        lease.on_cut = worker.cancel
+        if lease.is_cut:
+            worker.cancel()
         try:
-            async with asyncio.timeout(None) as patience:
-                lease.on_cut = lambda: patience.reschedule(asyncio.get_running_loop().time())
-                if lease.is_cut:
-                    lease.on_cut()
-                return await work
-        except TimeoutError:
-            if lease.is_cut:
+            return await work
+        except asyncio.CancelledError:
+            # Of those who want us to end, the cut is answered here; anybody else is obeyed.
+            if lease.is_cut and worker.uncancel() <= cancelled_before:
                 raise taken_away(lease.key) from None
             raise
         finally:
@@ -316,6 +320,17 @@ class MeasuredResponse:
         """Upstream headers that may reach the caller."""
         return self._response.headers
 
+    async def whole(self) -> bytes:
+        """The body of an answer that was not streamed."""
+        response = self._response
+        if isinstance(response, WholeAnswer) and not self._attempt.lease.is_cut:
+            self._attempt.notice_chunk(response)
+            self._attempt.answered = True
+            self._attempt.notice_end(response)
+            return response.body
+        async with aclosing(self.chunks()) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives, the pieces before the answer itself together with its first.
 
@@ -336,7 +351,8 @@ class MeasuredResponse:
         finally:
             lease.on_cut = None
             self._attempt.notice_end(self._response)
-            await asyncio.gather(*closing)
+            if closing:
+                await asyncio.gather(*closing)
         if lease.is_cut:
             raise taken_away(lease.key)
 

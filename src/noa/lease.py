@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from noa.errors import AIProviderError
 from noa.lifecycle.messages import Admit, Done
@@ -39,7 +38,7 @@ class Lease:
         self.model = model
         self.endpoint = endpoint
         self.is_cut = False
-        self.on_cut: Callable[[], None] | None = None
+        self.on_cut: Callable[[], object] | None = None
         self._release = release
 
     def cut(self) -> None:
@@ -65,14 +64,14 @@ class Callers:
         """A number for one who is about to ask."""
         return next(self._numbers)
 
-    @contextmanager
-    def waiting(self, number: int) -> Iterator[asyncio.Future[Admit | Done]]:
-        """The answer that this one waits for."""
+    def wait(self, number: int) -> asyncio.Future[Admit | Done]:
+        """The answer that this one waits for from now on, until ``wait_no_longer``."""
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        try:
-            yield answer
-        finally:
-            del self._answers[number]
+        return answer
+
+    def wait_no_longer(self, number: int) -> None:
+        """This one has its answer, or does not want it any more."""
+        del self._answers[number]
 
     def admit(self, lease: Lease) -> None:
         """This one has a lease from now on."""
@@ -82,9 +81,9 @@ class Callers:
         """The lease of one who was admitted."""
         return self._leases[number]
 
-    def left(self, number: int) -> None:
-        """This one has no lease any more, if it had one."""
-        self._leases.pop(number, None)
+    def left(self, number: int) -> Lease | None:
+        """This one has no lease any more. Gives the one it had, if it had one."""
+        return self._leases.pop(number, None)
 
     def answer(self, number: int, answer: Admit | Done) -> None:
         """Give the answer, if it is still waited for."""

@@ -28,7 +28,7 @@ class LiveFigures:
             return
         live = self._of(record.key)
         if record.error_code not in NOT_THE_MODELS_FAULT:
-            live.record(record.latency_ms, record.completion_tokens, record.success, datetime.now(UTC), record.ttft_ms)
+            live.record(record.latency_ms, record.completion_tokens, record.success, record.at, record.ttft_ms)
             _time(live, record)
         live.add_use(record.prompt_tokens, record.completion_tokens, record.cost_usd)
         self._registry.put_metrics(record.key, live.metrics())

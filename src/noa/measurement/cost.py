@@ -30,7 +30,7 @@ def cost_usd(usage: Usage | None, price: Price | None) -> float | None:
         return 0.0
     if usage is None or (price.tiers and usage.prompt_tokens is None):
         return None
-    rates = price if usage.prompt_tokens is None else price_at(price, usage.prompt_tokens)
+    rates = price_at(price, usage.prompt_tokens) if price.tiers and usage.prompt_tokens is not None else price
     read, written, reasoned = usage.cached_tokens or 0, usage.cache_write_tokens or 0, usage.reasoning_tokens or 0
     amounts = (
         _amount(_without(usage.prompt_tokens, read + written), rates.input),

@@ -144,6 +144,7 @@ class Upstream:
         self._headers = CIMultiDict({**self._bare_headers, **(headers or {})})
         self._secret = secret
         self._reuse = reuse
+        self._unlimited = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._engine_sessions: dict[str, aiohttp.ClientSession] = {}
         self._url = lru_cache(maxsize=64)(lambda base, path: URL(base + path, encoded=True))
@@ -185,7 +186,7 @@ class Upstream:
                 data=body,
                 headers=sent,
                 allow_redirects=False,
-                timeout=self._timeout(total_s),
+                timeout=self._unlimited if total_s is None else self._limited(total_s),
             )
         except TRANSPORT_FAILURES as failure:
             raise transport_error(failure, target, patience_s) from None
@@ -260,10 +261,10 @@ class Upstream:
             auto_decompress=False,
             trust_env=False,
             skip_auto_headers=("user-agent", "accept-encoding"),
-            timeout=self._timeout(None),
+            timeout=self._unlimited,
         )
 
-    def _timeout(self, total_s: float | None) -> aiohttp.ClientTimeout:
+    def _limited(self, total_s: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=total_s, connect=CONNECT_TIMEOUT_S, sock_read=self._timeout_s)
 
 

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from noa.errors import PayloadTooLargeError, ValidationError
 from noa.inference import new_request_id
+from noa.server.connection import CONNECTION, Connection
 from noa.server.security import OWNER, Caller
 
 #: A request id of the caller's that may stand in logs and headers as it is.
@@ -162,25 +163,34 @@ class Exchange:
 
 
 class ClientWatch:
-    """Cancels the work inside when the client leaves, and ends there quietly; ``gone`` says that it happened."""
+    """Cancels the work inside when the client leaves, and ends there quietly; ``gone`` says that it happened.
+
+    A connection of ours tells by itself. Behind any other server, a task waits for the message that says so.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self.gone = False
         self._exchange = exchange
         self._worker: asyncio.Task[object] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._connection: Connection | None = exchange.scope.get(CONNECTION)
 
     async def __aenter__(self) -> Self:
         self._worker = asyncio.current_task()
-        self._watcher = asyncio.create_task(self._watch())
+        if self._connection is not None:
+            self._connection.watch(self._left)
+        else:
+            self._watcher = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         assert self._worker is not None
-        assert self._watcher is not None
-        self._watcher.cancel()
+        if self._connection is not None:
+            self._connection.on_lost = None
+        if self._watcher is not None:
+            self._watcher.cancel()
         if not self.gone:
             return False
         if not isinstance(error, asyncio.CancelledError):
@@ -192,6 +202,9 @@ class ClientWatch:
     async def _watch(self) -> None:
         while (await self._exchange.receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         # After a finished answer the server says “disconnect” too, connected or not.
         if not self._exchange.finished and self._worker is not None:
             self.gone = True

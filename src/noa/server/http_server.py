@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from noa.errors import ConfigurationError
+from noa.server.connection import Connection
 from noa.server.security import bare_host
 
 #: How long requests that run may go on after the server was told to stop, in seconds.
@@ -39,7 +40,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
-                http="httptools",
+                http=Connection,
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=grace_s,
             )

@@ -133,10 +133,9 @@ class Relay:
             headers=_travelling(exchange.headers),
             forces_tool=envelope.forces_tool,
         )
-        async with aclosing(answer.chunks()) as chunks:
-            whole = [chunk async for chunk in chunks]
+        whole = await answer.whole()
         headers = [*_served_by(serving), *_raw(answer.headers.items())]
-        await exchange.answer(answer.status, b"".join(whole), answer.content_type, headers)
+        await exchange.answer(answer.status, whole, answer.content_type, headers)
 
     # Streams.
 

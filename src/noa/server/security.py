@@ -15,6 +15,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -109,13 +110,15 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
 
     def answers_to(self, host: str) -> bool:
         """Whether a Host header is well formed and names us."""
-        match = _HOST.fullmatch(host)
-        return match is not None and (self.hosts is None or bare_host(match[1]) in self.hosts)
+        named = _named(host)
+        return named is not None and (self.hosts is None or named in self.hosts)
 
     def caller(self, shown: Sequence[bytes]) -> Caller | None:
         """Whose keys these are; ``None`` if a key is asked for and none of them opens anything."""
-        if self.api_key is not None and any(hmac.compare_digest(each, self.api_key) for each in shown):
-            return OWNER
+        if self.api_key is not None:
+            for each in shown:
+                if hmac.compare_digest(each, self.api_key):
+                    return OWNER
         name = next((name for each in shown if (name := self.name_of(each)) is not None), None)
         if self.api_key is None:
             return OWNER if name is None else Caller(name, is_owner=True)
@@ -130,6 +133,13 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         if has_body and not _is_json(headers):
             raise ValidationError("The body of a request from a browser must be of Content-Type application/json.")
+
+
+@lru_cache(maxsize=256)
+def _named(host: str) -> str | None:
+    """The name in a Host header, ``None`` if that is none. The same few come with every request."""
+    match = _HOST.fullmatch(host)
+    return None if match is None else bare_host(match[1])
 
 
 def _shown_by_programs(headers: Mapping[bytes, bytes]) -> Sequence[bytes]:

@@ -8,6 +8,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,7 @@ BATCH_SIZE = 500
 EXPIRY_SLICE = 2 * BATCH_SIZE
 
 _REQUEST_FIELDS = tuple(field for field in RequestRecord.__struct_fields__ if field != "at")
+_values = attrgetter(*_REQUEST_FIELDS)
 _REQUEST_COLUMNS = ", ".join(("at_us", *_REQUEST_FIELDS))
 _INSERT_REQUEST = (
     f"INSERT INTO requests ({_REQUEST_COLUMNS}) VALUES ({', '.join('?' for _ in (*_REQUEST_FIELDS, 'at_us'))})"  # noqa: S608 — constant columns
@@ -211,7 +213,7 @@ class SqliteUsageStore:
 
 
 def _row(record: RequestRecord) -> tuple[object, ...]:
-    return (to_us(record.at), *(getattr(record, field) for field in _REQUEST_FIELDS))
+    return (to_us(record.at), *_values(record))
 
 
 def _request(row: tuple[object, ...]) -> RequestRecord:

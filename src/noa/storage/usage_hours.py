@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import add
 from typing import Any, Final
 
 from noa.state import RequestRecord, UsageGrouping, UsageTotal
 from noa.storage.moments import from_us, to_us
 
 HOUR_US: Final = 3_600_000_000
+_Group = tuple[int, str, str]
 #: How long the sums are kept: a year can be compared with the one before.
 KEPT_FOR: Final = timedelta(days=2 * 366)
 #: How many expired sums one batch removes at most.
@@ -19,8 +21,8 @@ EXPIRY_SLICE: Final = 200
 _ADD = """
 INSERT INTO usage_hours (hour_us, key, caller, requests, failures, prompt_tokens, completion_tokens, cached_tokens,
     counted, cost_usd, priced)
-VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET requests = requests + 1, failures = failures + excluded.failures,
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, failures = failures + excluded.failures,
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
     completion_tokens = completion_tokens + excluded.completion_tokens,
     cached_tokens = cached_tokens + excluded.cached_tokens, counted = counted + excluded.counted,
@@ -47,7 +49,13 @@ _GROUPS = {
 
 def add_requests(connection: sqlite3.Connection, batch: Sequence[RequestRecord], now: datetime) -> None:
     """Count requests in the hours they ended in, and drop some of the hours that are too long ago."""
-    connection.executemany(_ADD, [_row(record) for record in batch])
+    sums: dict[_Group, list[float]] = {}
+    for record in batch:
+        group = (to_us(record.at) // HOUR_US * HOUR_US, record.key, record.caller or "")
+        before = sums.get(group)
+        counts = _counts(record)
+        sums[group] = counts if before is None else list(map(add, before, counts))
+    connection.executemany(_ADD, [(*group, *counts) for group, counts in sums.items()])
     connection.execute(_EXPIRE, (to_us(now - KEPT_FOR), EXPIRY_SLICE))
 
 
@@ -74,11 +82,10 @@ def totals(
     return [_total(by, row) for row in connection.execute(query, arguments)]
 
 
-def _row(record: RequestRecord) -> tuple[object, ...]:
-    return (
-        to_us(record.at) // HOUR_US * HOUR_US,
-        record.key,
-        record.caller or "",
+def _counts(record: RequestRecord) -> list[float]:
+    """What one request adds to the sums of its hour, in the order of ``_ADD``."""
+    return [
+        1,
         not record.success,
         record.prompt_tokens or 0,
         record.completion_tokens or 0,
@@ -86,7 +93,7 @@ def _row(record: RequestRecord) -> tuple[object, ...]:
         record.completion_tokens is not None,
         record.cost_usd or 0.0,
         record.cost_usd is not None,
-    )
+    ]
 
 
 def _total(by: UsageGrouping, row: Sequence[object]) -> UsageTotal:
