@@ -6,6 +6,8 @@ import asyncio
 import fcntl
 import importlib.util
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("engine"):
                 item.add_marker(missing)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder of the test's own for Unix sockets, whose paths have some hundred bytes: those of pytest's grow long."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

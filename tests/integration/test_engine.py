@@ -74,8 +74,8 @@ def until_gone(pid: int, seconds: float) -> bool:
 
 
 @pytest.fixture
-def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("s")
+def sockets(short_folder: Path) -> Path:
+    return short_folder
 
 
 @pytest.fixture

@@ -177,16 +177,13 @@ def engines_with(sockets: Path) -> list[psutil.Process]:
 @pytest.mark.parametrize("room", [10, 1], ids=["room for both", "room for one"])
 @pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=(pytest.mark.nightly, pytest.mark.timeout(900)))])
 async def test_what_was_acknowledged_survives_and_no_process_does(
-    tmp_path_factory: pytest.TempPathFactory, demo_model: Path, rounds: int, room: int
+    tmp_path: Path, short_folder: Path, demo_model: Path, rounds: int, room: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("k")
-    sockets = folder / "s"
-    sockets.mkdir()
-    machine = two_models(folder, demo_model, TMPDIR=str(sockets), MODEL_MANAGER_MAX_LOADED=str(room))
+    machine = two_models(tmp_path, demo_model, TMPDIR=str(short_folder), MODEL_MANAGER_MAX_LOADED=str(room))
     known = Known()
     for number in range(rounds):
         life = Life(machine, known, random.Random(f"{room}/{number}"), room)
         await life.run()
-        wait_until(lambda: not engines_with(sockets), f"the end of every engine of life {number}", within_s=GONE_S)
-        known = await durable(folder / "home")
+        wait_until(lambda: not engines_with(short_folder), f"the end of every engine of life {number}", within_s=GONE_S)
+        known = await durable(tmp_path / "home")
         assert known in life.possible, (number, known, life.possible, life.told)

@@ -80,10 +80,10 @@ async def test_a_thousand_loads_and_unloads_leave_nothing(tmp_path: Path) -> Non
 
 @pytest.mark.engine
 @pytest.mark.parametrize("cycles", [10, pytest.param(50, marks=(pytest.mark.nightly, pytest.mark.timeout(300)))])
-async def test_real_processes_leave_nothing_in_their_manager(tmp_path: Path, demo_model: Path, cycles: int) -> None:
-    sockets = tmp_path / "t"
-    sockets.mkdir()
-    async with fleet_on(two_models(tmp_path, demo_model, TMPDIR=str(sockets))) as fleet:
+async def test_real_processes_leave_nothing_in_their_manager(
+    tmp_path: Path, short_folder: Path, demo_model: Path, cycles: int
+) -> None:
+    async with fleet_on(two_models(tmp_path, demo_model, TMPDIR=str(short_folder))) as fleet:
         server = psutil.Process(fleet.server.process.pid)
 
         async def cycle() -> tuple[int, int]:
@@ -92,7 +92,7 @@ async def test_real_processes_leave_nothing_in_their_manager(tmp_path: Path, dem
             await fleet.do("unload", ONE)
             await fleet.do("unload", TWO)
             assert server.children() == []
-            [folder] = sockets.iterdir()
+            [folder] = short_folder.iterdir()
             assert list(folder.iterdir()) == []
             return server.num_fds(), server.num_threads()
 
@@ -103,4 +103,4 @@ async def test_real_processes_leave_nothing_in_their_manager(tmp_path: Path, dem
             last = await cycle()
         assert last[0] == first[0]
         assert last[1] - first[1] <= POOL
-    assert list(sockets.iterdir()) == []
+    assert list(short_folder.iterdir()) == []

@@ -29,6 +29,20 @@ class DearProvider(FakeProvider):
         return msgspec.structs.replace(offer, model=msgspec.structs.replace(offer.model, price=PRICE))
 
 
+class Clock:
+    """Seconds that pass only while somebody sleeps on it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 def dear() -> FakeProvider:
     return DearProvider([FakeModel(id="parrot", reply="a few words")], name="openai")
@@ -203,14 +217,18 @@ async def test_a_remote_model_has_no_cold_start(manager: ModelManager) -> None:
 # History.
 
 
-async def test_the_second_profile_is_compared_with_the_first(server: Served, dear: FakeProvider) -> None:
-    dear.latency_s = 0.001
-    await server.post(PROFILE, {"testCount": 8})
-    dear.latency_s = 0.02
-    answer = (await server.post(PROFILE, {"testCount": 8})).json
+async def test_the_second_profile_is_compared_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("noa.manager.profiles.time", clock)
+    dear = DearProvider([FakeModel(id="parrot", reply="a few words")], name="openai", sleep=clock.sleep)
+    async with manager_of(dear) as manager, serving(manager) as server:
+        dear.latency_s = 0.001
+        await server.post(PROFILE, {"testCount": 8})
+        dear.latency_s = 0.02
+        answer = (await server.post(PROFILE, {"testCount": 8})).json
+        history = (await server.get(f"/api/v1/models/{DEAR}/history")).json
     [ttft, *_] = answer["metrics"]["comparison"]["changes"]
     assert (ttft["figure"], ttft["significant"]) == ("ttftMs", True)
-    assert ttft["change"] > 1
+    assert ttft["change"] == pytest.approx(19)
     assert "slower than on" in answer["message"]
-    history = (await server.get(f"/api/v1/models/{DEAR}/history")).json
     assert [past["metrics"]["comparison"] is None for past in history["profiles"]] == [False, True]

@@ -34,6 +34,7 @@ def raw_deflate(body: bytes) -> bytes:
         ("deflate", raw_deflate(PLAIN)),
         ("identity", PLAIN),
     ],
+    ids=["gzip", "gzip in two parts", "zlib", "raw deflate", "as it is"],
 )
 async def test_a_compressed_body_is_read(encoding: str, body: bytes) -> None:
     async with manager_of(birds()) as manager, serving(manager) as server:
@@ -59,6 +60,7 @@ async def test_a_compressed_body_is_read_by_the_management_api_too() -> None:
         ("br", b"x", 415, "Content-Encoding is “br”"),
         ("gzip, gzip", b"x", 415, "gzip and deflate"),
     ],
+    ids=["a bomb", "a bomb in parts", "cut off", "plain", "junk", "unknown", "twice"],
 )
 async def test_what_unfolds_to_too_much_or_to_nothing_is_refused(
     encoding: str, body: bytes, status: int, sentence: str

@@ -267,14 +267,14 @@ async def test_a_file_that_cannot_be_understood_at_all_hides_no_other(
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[ScriptedUpstream]:
-    async with ScriptedUpstream(models=("x",), socket_path=str(tmp_path / "e.sock")) as scripted:
+async def engine(short_folder: Path) -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream(models=("x",), socket_path=str(short_folder / "e.sock")) as scripted:
         yield scripted
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path) -> Endpoint:
-    return Endpoint(base_url="http://localhost/v1", socket_path=str(tmp_path / "e.sock"))
+def endpoint(short_folder: Path) -> Endpoint:
+    return Endpoint(base_url="http://localhost/v1", socket_path=str(short_folder / "e.sock"))
 
 
 def raw(endpoint: Endpoint, stream: bool, path: str = "/chat/completions", **fields: object) -> RawRequest:

@@ -179,8 +179,8 @@ async def test_only_allowed_headers_come_back(server: ScriptedUpstream) -> None:
     await upstream.aclose()
 
 
-async def test_an_engines_socket_gets_no_key_and_no_connection_twice(tmp_path: Path) -> None:
-    path = str(tmp_path / "e.sock")
+async def test_an_engines_socket_gets_no_key_and_no_connection_twice(short_folder: Path) -> None:
+    path = str(short_folder / "e.sock")
     endpoint = Endpoint(base_url="http://localhost/v1", socket_path=path)
     async with ScriptedUpstream(socket_path=path) as engine:
         upstream = connect(None)

@@ -85,8 +85,8 @@ def spec(tmp_path: Path) -> EngineSpec:
 
 
 @pytest.fixture
-def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("s")
+def sockets(short_folder: Path) -> Path:
+    return short_folder
 
 
 @pytest.fixture
@@ -109,10 +109,11 @@ async def runtime_of(tmp_path: Path, sockets: Path) -> AsyncIterator[Callable[..
 
 
 async def test_a_process_is_written_down_before_it_exists_and_after_it_is_gone(
-    runtime_of: Callable[..., ChildRuntime], spec: EngineSpec, journal: Journal, sockets: Path
+    runtime_of: Callable[..., ChildRuntime], spec: EngineSpec, journal: Journal
 ) -> None:
-    running_at: dict[type[Entry], int] = {}
-    journal.before = lambda entry: running_at.update({type(entry): len(running(sockets))})
+    # Told by their parent, since a process has no arguments for a moment whenever it becomes another program.
+    before, running_at = set(psutil.Process().children()), dict[type[Entry], int]()
+    journal.before = lambda entry: running_at.update({type(entry): len({*psutil.Process().children()} - before)})
     process = await runtime_of("good").start(spec, journal, silent)
     await process.stop()
 
