@@ -11,7 +11,7 @@ import pytest
 from machine import Machine
 
 #: What no one has who ran `pip install noa` alone.
-EXTRAS = ("xllamacpp", "PIL", "openai", "anthropic", "httpx", "httpx2")
+EXTRAS = ("xllamacpp", "PIL", "openai", "anthropic", "httpx", "httpx2", "huggingface_hub", "opentelemetry.sdk")
 HIDDEN = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
 
 IMPORT_ALL = """
@@ -30,10 +30,12 @@ with noa.ModelManager.sync() as manager:
         except noa.ConfigurationError as error:
             print(error.message)
 """
+PULL = "from noa.cli.main import main; sys.argv[1:] = ['pull', 'hf:org/repo']; sys.exit(main())"
+EXAMINE = "from noa.cli.main import main; sys.argv[1:] = ['doctor', '--json']; sys.exit(main())"
 
 
-def run(machine: Machine, program: str) -> str:
-    done = subprocess.run(
+def attempt(machine: Machine, program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-c", HIDDEN + program],
         cwd=machine.folder,
         env=machine.environment,
@@ -42,6 +44,10 @@ def run(machine: Machine, program: str) -> str:
         timeout=60,
         check=False,
     )
+
+
+def run(machine: Machine, program: str) -> str:
+    done = attempt(machine, program)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -59,3 +65,17 @@ def test_a_program_runs_and_is_told_what_is_missing_for_what(machine: Machine) -
     printed = run(machine, ASK)
     assert "set OPENAI_API_KEY" in printed
     assert "pip install openai" in printed
+
+
+def test_pulling_from_hugging_face_says_what_to_install(machine: Machine) -> None:
+    pulled = attempt(machine, PULL)
+    assert (pulled.returncode, pulled.stdout) == (1, "")
+    assert "pip install 'noa[hub]'" in pulled.stderr
+    assert "Traceback" not in pulled.stderr
+
+
+def test_the_doctor_says_what_each_missing_extra_is_for(machine: Machine) -> None:
+    examined = attempt(machine, EXAMINE).stdout
+    assert "noa[local]" in examined
+    assert "noa[hub,plots,otel]" in examined
+    assert "models of Hugging Face by name" in examined

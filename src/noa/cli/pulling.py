@@ -14,14 +14,19 @@ from noa.client import ServerUnreachableError
 from noa.config import ConfigurationManager
 from noa.errors import ModelLoadError, ValidationError
 from noa.models import ProviderType, Value, model_key
-from noa.weights import DEMO_SOURCE, fetch
+from noa.weights import DEMO_SOURCE, fetch, model_name, size_of_model
 
 
 class Pulled(Value, frozen=True, kw_only=True):
-    """What ``noa pull --json`` prints. ``discovered`` says whether a running server knows of it already."""
+    """What ``noa pull --json`` prints.
+
+    ``path`` is the first of the model's files and ``size_bytes`` what all take. ``discovered`` says whether a running
+    server knows of it already.
+    """
 
     key: str
     path: str
+    size_bytes: int
     discovered: bool
 
 
@@ -31,8 +36,12 @@ class Pulled(Value, frozen=True, kw_only=True):
 def pull(source: str, as_json: bool) -> None:
     """Fetch a model's weights into the model folder.
 
-    SOURCE is the https address of a .gguf file, a file: path of one here, or “demo” for a small model to try things
-    with. A running server is told of the new model; without one, the next to start finds it.
+    SOURCE is hf:org/repo for a model of Hugging Face (hf:org/repo:Q5_K_M or hf:org/repo/file.gguf for a certain one),
+    the https address of a .gguf file (with #sha256=… to have it checked), a file: path of one here, or “demo” for a
+    small model to try things with.
+
+    What broke off, or was stopped with Ctrl-C, goes on where it was when the same is asked for again. A running server
+    is told of the new model; without one, the next to start finds it.
     """
     configuration = ConfigurationManager.from_environment()
     try:
@@ -40,7 +49,10 @@ def pull(source: str, as_json: bool) -> None:
     except ValidationError as error:
         raise click.BadParameter(error.message, param_hint="SOURCE") from error
     pulled = Pulled(
-        key=model_key(ProviderType.LLAMA_CPP, path.stem), path=str(path), discovered=asyncio.run(_announce())
+        key=model_key(ProviderType.LLAMA_CPP, model_name(path.name)),
+        path=str(path),
+        size_bytes=size_of_model(path),
+        discovered=asyncio.run(_announce()),
     )
     if as_json:
         show_json(pulled)
@@ -55,10 +67,10 @@ def fetch_shown(source: str, folder: Path) -> Path:
 
     Weights that do not come are no failed load, whose exit code is for models that do not start: this exits with 1.
     """
-    shown = source.partition("?")[0]  # what follows may hold a token
+    shown = source.partition("?")[0].partition("#")[0]  # what follows may hold a token
     try:
         with ByteBar(f"fetching {shown}") as bar:
-            return asyncio.run(fetch(source, folder, bar.advance))
+            return asyncio.run(fetch(source, folder, bar.advance, announce=note))
     except ModelLoadError as error:
         raise click.ClickException(printable(error.message)) from error
 
