@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from machine import Machine
 from noa.config import Configuration, ProviderConfig, Secret
@@ -32,11 +34,34 @@ async def upstream() -> AsyncIterator[WeatherUpstream]:
 @pytest.fixture
 async def noa(upstream: WeatherUpstream, tmp_path: Path) -> AsyncIterator[Served]:
     """Noa's own server, with that upstream as OpenAI and as Anthropic."""
+    async with serving_both(upstream, tmp_path) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_upstream() -> AsyncIterator[WeatherUpstream]:
+    """The same for all tests of a module, which must not mind each other."""
+    async with WeatherUpstream() as upstream:
+        yield upstream
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_noa(
+    shared_upstream: WeatherUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    """The same for all tests of a module."""
+    async with serving_both(shared_upstream, tmp_path_factory.mktemp("noa")) as server:
+        yield server
+
+
+@asynccontextmanager
+async def serving_both(upstream: WeatherUpstream, home: Path) -> AsyncIterator[Served]:
+    """A server that has the upstream twice, once in each dialect."""
     providers = (
         ProviderConfig(type="openai", api_key=Secret("sk-unused"), base_url=f"{upstream.url}/v1"),
         ProviderConfig(type="claude", api_key=Secret("sk-unused"), base_url=upstream.url),
     )
-    configuration = Configuration(home=tmp_path, providers=providers)
+    configuration = Configuration(home=home, providers=providers)
     async with ModelManager(configuration=configuration, runtime=FakeRuntime()) as manager, serving(manager) as server:
         yield server
 

@@ -14,14 +14,19 @@ from machine import FOREIGN
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = (ROOT / "examples" / "clients.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", EXAMPLES, flags=re.DOTALL))
+#: The blocks that are tested, by the title they stand under and their language.
+BLOCKS = {
+    (title, language): code
+    for title, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", EXAMPLES, flags=re.DOTALL | re.MULTILINE)
+    for language, code in re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", text, flags=re.DOTALL)
+}
 NODE_MODULES = Path(__file__).parent / "node" / "node_modules"
 
 pytestmark = pytest.mark.engine
 
 
-def example(language: str, demo: str) -> str:
-    return str(BLOCKS[language]).replace("http://localhost:3001", demo)
+def example(title: str, language: str, demo: str) -> str:
+    return str(BLOCKS[title, language]).replace("http://localhost:3001", demo)
 
 
 def printed(folder: Path, *command: str) -> str:
@@ -36,19 +41,20 @@ def printed(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def test_langchain(demo: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("title", [title for title, language in BLOCKS if language == "python"])
+def test_a_python_client(title: str, demo: str, capsys: pytest.CaptureFixture[str]) -> None:
     # In this process, where other tests have imported it, because that takes seconds.
-    exec(example("python", demo), {})
+    exec(example(title, "python", demo), {})
     assert capsys.readouterr().out.strip()
 
 
 def test_llm(demo: str, tmp_path: Path) -> None:
-    (tmp_path / "extra-openai-models.yaml").write_text(example("yaml", demo))
-    assert printed(tmp_path, "bash", "-euo", "pipefail", "-c", example("bash", demo))
+    (tmp_path / "extra-openai-models.yaml").write_text(example("`llm`", "yaml", demo))
+    assert printed(tmp_path, "bash", "-euo", "pipefail", "-c", example("`llm`", "bash", demo))
 
 
 @pytest.mark.skipif(not NODE_MODULES.is_dir(), reason="the Vercel AI SDK is not installed: make node-clients")
 def test_the_vercel_ai_sdk(demo: str, tmp_path: Path) -> None:
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
-    (tmp_path / "example.mjs").write_text(example("javascript", demo))
+    (tmp_path / "example.mjs").write_text(example("Vercel AI SDK", "javascript", demo))
     assert printed(tmp_path, "node", "example.mjs")
