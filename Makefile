@@ -7,20 +7,22 @@ ARGS ?=
 
 bin := $(VENV)/bin
 pip := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 $(bin)/python -m pip install -qq
-lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --extra local pyproject.toml requirements/run.in
+compile := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+lock := $(compile) --extra local pyproject.toml requirements/run.in
 
 # An environment is up to date when it was installed from these very contents, whatever the files' dates say.
 key = $(shell cat pyproject.toml requirements/$(1).txt | cksum | tr ' ' '-')
 run_stamp := $(VENV)/.run-$(call key,run)
 test_stamp := $(VENV)/.test-$(call key,test)
+docs_stamp := $(VENV)/.docs-$(call key,docs)
 # The clients of Noa's that are tested and run in Node.
 clients := tests/integration/clients/node
 clients_stamp := $(clients)/node_modules/.installed-$(shell cat $(clients)/package*.json | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check nightly format lock clean bench bench-compare bench-swap node-clients
+.PHONY: help run test check nightly format docs lock clean bench bench-compare bench-swap node-clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,9 +53,17 @@ format: $(test_stamp) ## put the code into shape
 	$(bin)/ruff format .
 	$(bin)/ruff check --fix .
 
+docs: $(docs_stamp) ## write the reference anew and build the documentation as a site, in .cache/site
+	$(bin)/python -m scripts.reference
+	@rm -rf .cache/docs && mkdir -p .cache/docs/bench && cp bench/README.md .cache/docs/bench
+	@cp -R README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs examples deploy .cache/docs
+	@$(bin)/python -m scripts.llms_txt > .cache/docs/llms.txt
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
+
 lock: $(test_stamp) ## pin the newest allowed versions, with hashes, in requirements/
 	$(lock) --upgrade -o requirements/run.txt
 	$(lock) --upgrade requirements/test.in --constraint requirements/run.txt -o requirements/test.txt
+	$(compile) --upgrade requirements/docs.in --constraint requirements/test.txt -o requirements/docs.txt
 
 bench: $(run_stamp) ## Noa beside LiteLLM, Portkey and nginx, which it installs under .cache; takes about half an hour
 	$(bin)/python -m bench.gateways $(ARGS)
@@ -109,3 +119,8 @@ $(test_stamp): $(run_stamp)
 	@echo 'Installing what the tests need.' >&2
 	@$(pip) --only-binary :all: --require-hashes -r requirements/test.txt
 	@rm -f $(VENV)/.test-* && touch $@
+
+$(docs_stamp): $(run_stamp)
+	@echo 'Installing what builds the documentation.' >&2
+	@$(pip) --only-binary :all: --require-hashes -r requirements/docs.txt
+	@rm -f $(VENV)/.docs-* && touch $@
