@@ -32,10 +32,14 @@ _WARM_UP = 4
 
 
 class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. Times in milliseconds, over HTTP on a kept-alive connection; starts in seconds."""
+    """What was found. Times in milliseconds, over HTTP on a kept-alive connection; starts in seconds.
+
+    ``asking`` is for an answer that takes no work at all: nothing over HTTP is faster than that.
+    """
 
     models: int
     records: int
+    asking: Spread
     listing: Spread
     filtering: Spread
     selecting: Spread
@@ -52,7 +56,7 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
 def measure(folder: Path, *, models: int, records: int) -> ControlPlane:
     """Measure all of it with servers of its own. Raises ``WrongAnswerError``."""
     folder.mkdir(parents=True)
-    listing, filtering, selecting = _many_models(folder, models)
+    asking, listing, filtering, selecting = _many_models(folder, models)
     with service(folder) as (upstream, port):
         with started(Noa(), port, folder / "empty") as run:
             start_empty_s = run.start_s
@@ -68,6 +72,7 @@ def measure(folder: Path, *, models: int, records: int) -> ControlPlane:
     return ControlPlane(
         models=models,
         records=records,
+        asking=asking,
         listing=listing,
         filtering=filtering,
         selecting=selecting,
@@ -82,12 +87,13 @@ def measure(folder: Path, *, models: int, records: int) -> ControlPlane:
     )
 
 
-def _many_models(folder: Path, models: int) -> tuple[Spread, Spread, Spread]:
+def _many_models(folder: Path, models: int) -> tuple[Spread, Spread, Spread, Spread]:
     with service(folder, models) as (_, port), started(Noa(), port, folder / "many") as run:
         known = msgspec.json.decode(_ask(run, "GET", "/api/v1/models/statistics"))["statistics"]["totalModels"]
         if known < models:
             raise WrongAnswerError(f"{known} models are known where there are {models}")
         return (
+            _timed(run, "GET", "/api/v1/models/current"),
             _timed(run, "GET", "/api/v1/models?limit=50"),
             _timed(run, "GET", "/api/v1/models?limit=50&provider=bench&capability=chat_completion"),
             _timed(run, "POST", "/api/v1/models/select", b'{"task": "chat", "prefer": "cost"}'),

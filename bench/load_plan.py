@@ -36,6 +36,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """Times of one thing, in milliseconds."""
 
     p50: float
+    p95: float
     p99: float
 
     @classmethod
@@ -44,7 +45,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
         if not seconds:
             return None
         ordered = sorted(seconds)
-        return cls(p50=_rank(ordered, 0.5) * 1000, p99=_rank(ordered, 0.99) * 1000)
+        p50, p95, p99 = (_rank(ordered, share) * 1000 for share in (0.5, 0.95, 0.99))
+        return cls(p50=p50, p95=p95, p99=p99)
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,9 +31,10 @@ class Answer:
 
     ``chunks`` are sent one by one with ``chunk_delay_s`` between them (as HTTP chunks), ``body`` in one piece with its
     length. ``moments_s`` says instead when each chunk is sent, in seconds since the request came. ``delay_s`` passes
-    before the first byte, ``end_delay_s`` between the last chunk and the end. How it ends:
-    properly, or after ``chunks`` by saying nothing more (``hang``), by closing in the middle (``truncate``), or by a
-    reset (``reset``). ``close`` ends the connection after a proper answer. ``raw`` replaces everything that is sent.
+    before the first byte, ``end_delay_s`` between the last chunk and the end. ``go_on`` is waited for after the first
+    chunk. How it ends: properly, or after ``chunks`` by saying nothing more (``hang``), by closing in the middle
+    (``truncate``), or by a reset (``reset``). ``close`` ends the connection after a proper answer. ``raw`` replaces
+    everything that is sent.
     """
 
     status: int = 200
@@ -45,6 +46,7 @@ class Answer:
     chunk_delay_s: float = 0.0
     moments_s: Sequence[float] = ()
     end_delay_s: float = 0.0
+    go_on: asyncio.Event | None = None
     hang: bool = False
     truncate: bool = False
     reset: bool = False
@@ -380,6 +382,8 @@ async def _send_head_and_body(answer: Answer, writer: asyncio.StreamWriter) -> N
             await asyncio.sleep(begun + answer.moments_s[index] - clock())
         elif index:
             await asyncio.sleep(answer.chunk_delay_s)
+        if index and answer.go_on is not None:
+            await answer.go_on.wait()
         writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
     await asyncio.sleep(answer.end_delay_s)
     if answer.chunks is not None and not (answer.hang or answer.truncate or answer.reset):

@@ -29,6 +29,10 @@ class AliasBook:
         self._state = state
         self._provider_names = provider_names
 
+    def know(self, provider_names: Collection[str]) -> None:
+        """These may not be aliases from now on. One that is one already keeps its meaning."""
+        self._provider_names = provider_names
+
     async def entries(self) -> Sequence[AliasRecord]:
         """The latest record of every alias that means something, by name."""
         return [record for record in (await self._state.read()).aliases if record.key is not None]

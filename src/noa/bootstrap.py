@@ -12,34 +12,27 @@ import msgspec
 
 from noa.alias_book import AliasBook
 from noa.auto_switch import AutoSwitch
+from noa.blueprint import Blueprint, look_up_with
 from noa.caller_keys import CallerKeys
 from noa.catalog import Catalog, services_of
 from noa.catalog.refresh import CatalogShelf
 from noa.chooser import Chooser
-from noa.config import Configuration, ProviderConfig
-from noa.config.policies import PolicySettings
-from noa.engine import Engine, EngineSettings
+from noa.config import Configuration
+from noa.engine import Engine
 from noa.errors import AIProviderError
 from noa.events import EventBus
-from noa.facts import Background, Lookup
-from noa.failover import Failover, FailoverSettings
+from noa.failover import Failover
 from noa.inference import Inference
-from noa.lifecycle.eviction import Room
 from noa.lifecycle.scheduler import Scheduler
-from noa.models import model_key
-from noa.presets import KNOWN_PROVIDERS
 from noa.probing import Prober
 from noa.providers.factory import ProviderFactory
 from noa.providers.protocol import Provider
+from noa.refit import Refit
 from noa.routing import Routing
 from noa.runtime.child import ChildRuntime
-from noa.runtime.hardware import Hardware, read_hardware
-from noa.runtime.launch import engine_build
+from noa.runtime.hardware import read_hardware
 from noa.runtime.protocol import Runtime
-from noa.selection.aliases import canonical_name
 from noa.selection.auto_switch import Rules
-from noa.selection.wish import Objective, Wish
-from noa.shape import Shape
 from noa.splits import Splits
 from noa.state import SavedState
 from noa.storage.snapshot import read_snapshot, write_snapshot
@@ -86,6 +79,7 @@ class House:
         splits: Splits,
         auto_switch: AutoSwitch,
         caller_keys: CallerKeys,
+        refit: Refit,
         events: EventBus,
         state: SqliteStateStore,
         usage: SqliteUsageStore,
@@ -99,6 +93,7 @@ class House:
         self.splits = splits
         self.auto_switch = auto_switch
         self.caller_keys = caller_keys
+        self.refit = refit
         self.events = events
         self.state = state
         self.usage = usage
@@ -179,30 +174,29 @@ async def build(
         opened.push_async_callback(usage.aclose)
         events = EventBus()
         hardware = read_hardware()
-        settings = _settings(configuration, hardware)
-        scheduler = Scheduler(_room(configuration, hardware))
+        blueprint = Blueprint.of(configuration, hardware)
+        catalog = Catalog(CatalogShelf(configuration.catalog_dir).current_path, services_of(configuration.providers))
+        factory = factory or ProviderFactory()
+        scheduler = Scheduler(blueprint.room)
         engine = Engine(
             scheduler=scheduler,
-            providers=_providers(configuration, factory or ProviderFactory()),
+            providers=_providers(configuration, factory),
             runtime=runtime or ChildRuntime(llama_server=configuration.llama_server),
             state=state,
             events=events,
-            settings=settings,
-            lookup=_lookup(configuration),
+            settings=blueprint.engine,
+            lookup=look_up_with(catalog, configuration),
         )
-        failover = Failover(_failover(configuration, settings.providers), events)
+        failover = Failover(blueprint.failover, events)
         inference = Inference(engine, usage, events, failover, track=configuration.enable_performance_tracking)
-        aliases = AliasBook(engine, state, settings.providers)
+        aliases = AliasBook(engine, state, blueprint.engine.providers)
         prober = Prober(engine, inference, state, events)
         chooser = Chooser(
             engine.registry,
-            scheduler.view,
+            scheduler.view_of_begun,
             failover.trouble,
-            policies={
-                name: _wish(name, policy, configuration, settings.providers)
-                for name, policy in configuration.policies.items()
-            },
-            explore=configuration.explore,
+            policies=blueprint.policies,
+            explore=blueprint.explore,
         )
         chooser.watch(events)
         splits = Splits(engine, aliases, state, events)
@@ -223,6 +217,7 @@ async def build(
         splits=splits,
         auto_switch=_auto_switch(configuration, engine, aliases, inference),
         caller_keys=CallerKeys(state),
+        refit=Refit(engine, failover, aliases, chooser, catalog, factory=factory, hardware=hardware),
         events=events,
         state=state,
         usage=usage,
@@ -247,71 +242,6 @@ def _providers(configuration: Configuration, factory: ProviderFactory) -> Mappin
     }
 
 
-def _room(configuration: Configuration, hardware: Hardware) -> Room:
-    return Room(
-        max_models=configuration.max_loaded_models,
-        budget_bytes=configuration.memory_budget_bytes(hardware.total_bytes),
-        cores=hardware.threads,
-    )
-
-
-def _settings(configuration: Configuration, hardware: Hardware) -> EngineSettings:
-    names = {alias: preset.name for preset in KNOWN_PROVIDERS.values() for alias in (preset.name, *preset.aliases)}
-    names |= {config.name: config.name for config in configuration.providers}
-    return EngineSettings(
-        providers=names,
-        advice={name: _advice(name, configuration) for name in set(names.values())},
-        default_model=_default_model(configuration.default_provider_config),
-        shape=Shape(
-            context_size=configuration.context_size,
-            slots=configuration.slots,
-            threads=configuration.threads or max(1, hardware.threads // 2),
-            cache_type=configuration.cache_type,
-        ),
-        build=engine_build(configuration.llama_server),
-    )
-
-
-def _lookup(configuration: Configuration) -> Lookup:
-    """What the user and the catalogue say of a model."""
-    catalog = Catalog(CatalogShelf(configuration.catalog_dir).current_path, services_of(configuration.providers))
-
-    def look_up(provider: str, model_id: str) -> Background:
-        return Background(
-            configured=configuration.known_models.get(model_key(provider, model_id)),
-            catalog=catalog.facts(provider, model_id),
-        )
-
-    return look_up
-
-
-def _wish(name: str, policy: PolicySettings, configuration: Configuration, known: Mapping[str, str]) -> Wish:
-    """A policy of the configuration as the chooser takes it, with names in their canonical form."""
-    return Wish(
-        capabilities=policy.capabilities,
-        prefer=Objective(policy.prefer),
-        max_cost=policy.max_cost,
-        max_ttft_ms=policy.max_ttft_ms,
-        min_context=policy.min_context,
-        min_success_rate=policy.min_success_rate,
-        providers=tuple(known.get(each, each) for each in policy.providers),
-        models=tuple(canonical_name(each, known) for each in policy.models),
-        policy=name,
-        explore=configuration.explore if policy.explore is None else policy.explore,
-    )
-
-
-def _failover(configuration: Configuration, providers: Mapping[str, str]) -> FailoverSettings:
-    """Where requests go that were not taken; the names in their canonical form, as far as they have one."""
-    return FailoverSettings(
-        fallbacks={
-            canonical_name(name, providers): tuple(canonical_name(other, providers) for other in others)
-            for name, others in configuration.fallbacks.items()
-        },
-        retries={config.name: config.max_retries for config in configuration.providers},
-    )
-
-
 def _auto_switch(configuration: Configuration, engine: Engine, aliases: AliasBook, inference: Inference) -> AutoSwitch:
     """What watches the current model, told of every request only where it is switched on."""
     rules = Rules(threshold=configuration.auto_switch_threshold)
@@ -319,13 +249,3 @@ def _auto_switch(configuration: Configuration, engine: Engine, aliases: AliasBoo
     if configuration.enable_auto_switch:
         inference.observe(auto_switch.observe)
     return auto_switch
-
-
-def _default_model(provider: ProviderConfig | None) -> str | None:
-    if provider is None or provider.default_model is None:
-        return None
-    return model_key(provider.name, provider.default_model)
-
-
-def _advice(name: str, configuration: Configuration) -> str:
-    return (configuration.provider_config(name) or ProviderConfig(type=name)).advice

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -16,12 +17,12 @@ from noa.errors import ModelNotFoundError, ModelUnavailableError, ValidationErro
 from noa.events import Event, EventBus
 from noa.lifecycle.slots import SlotView
 from noa.measurement.cost import cost_usd
-from noa.measurement.estimates import Estimate, Estimates, Observation
-from noa.models import ModelStatus
+from noa.measurement.estimates import Estimates, Observation
+from noa.models import ModelInfo, ModelStatus
 from noa.providers.protocol import Locality, Offer
 from noa.registry import Registry
 from noa.selection.candidate import Candidate, Prediction
-from noa.selection.decision import Decision, ExploreBudget, Outcome, decide
+from noa.selection.decision import Decision, ExploreBudget, Judgement, Outcome, judge
 from noa.selection.faults import NOT_THE_MODELS_FAULT
 from noa.selection.shortlist import Shortlists
 from noa.selection.wish import Objective, Wish, split_auto
@@ -31,6 +32,8 @@ from noa.state import RequestRecord
 REMEMBERED: Final = 2_000
 #: How many candidates an error names that nobody could be chosen from.
 MOST_NAMED: Final = 20
+#: How many candidates that were never used are kept.
+MOST_KEPT: Final = 4_096
 #: Where a model stands, if it ever was in use.
 View = Callable[[str], SlotView | None]
 #: Why a model had better not be asked just now (its breaker is open, it asked to slow down), ``None`` if it may.
@@ -64,8 +67,14 @@ class Chooser:
         self._estimates: dict[str, Estimates] = {}
         self._load_s: dict[str, float] = {}
         self._budgets: dict[str, ExploreBudget] = defaultdict(ExploreBudget)
-        self._shortlists = Shortlists()
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+        self._shortlists = Shortlists(self._listed)
+        self._unused = _Unused()
+        self._decisions: OrderedDict[str, tuple[Judgement, Outcome | None]] = OrderedDict()
+
+    def reconfigure(self, policies: Mapping[str, Wish], explore: float) -> None:
+        """From now on these count."""
+        self._policies = policies
+        self._explore = explore
 
     # What is asked for.
 
@@ -97,83 +106,89 @@ class Chooser:
 
     # The decision.
 
-    def decide(self, wish: Wish, *, request_id: str | None = None, despite_trouble: bool = False) -> Decision:
-        """Which model should serve, and why. With a ``request_id`` it is remembered, and may explore.
+    def choose(self, wish: Wish) -> Decision:
+        """Which model should serve, and why.
 
-        ``despite_trouble`` also considers those that had better be left alone.
+        Raises ``ModelUnavailableError`` if some could serve again soon, else ``ModelNotFoundError``, with the reasons.
         """
+        return self._choose(wish, None).explained()
+
+    def line_up(self, wish: Wish, request_id: str) -> Sequence[str]:
+        """Who should serve a request, and who comes after that, in order; it is remembered why, and may explore.
+
+        Raises what ``choose`` does.
+        """
+        return self._choose(wish, request_id).order
+
+    def _choose(self, wish: Wish, request_id: str | None) -> Judgement:
+        judged = self._judge(wish, request_id)
+        if judged.chosen is None and judged.may_pass:
+            # Never are all of them out: whoever is in trouble may be out of it, and is the best there is.
+            despite = self._judge(wish, request_id, despite_trouble=True)
+            if despite.chosen is not None:
+                reason = f"{despite.reason} All who could serve are in trouble."
+                judged = self._remember(msgspec.structs.replace(despite, reason=reason), request_id)
+        if judged.chosen is None:
+            raise _nobody(judged.explained())
+        return judged
+
+    def _judge(self, wish: Wish, request_id: str | None, *, despite_trouble: bool = False) -> Judgement:
+        """Decide; ``despite_trouble`` also considers those that had better be left alone."""
         # Each way to choose has its own, so that none explores on behalf of another.
         budget = self._budgets[wish.policy or wish.prefer]
         may_explore = request_id is not None and budget.earn(wish.explore)
         now_s = self._clock()
-        found = decide(
+        judged = judge(
             wish,
             [self._candidate(key, wish, now_s, despite_trouble=despite_trouble) for key in self._pool(wish)],
             at=datetime.fromtimestamp(now_s, UTC),
             draw=self._draw,
             may_explore=may_explore,
         )
-        if request_id is None:
-            return found
-        if found.explored:
+        if judged.explored:
             budget.spend()
-        return self._remember(msgspec.structs.replace(found, request_id=request_id))
+        return self._remember(judged, request_id)
 
-    def _remember(self, decision: Decision) -> Decision:
-        if decision.request_id is not None:
-            self._decisions[decision.request_id] = decision
+    def _remember(self, judged: Judgement, request_id: str | None) -> Judgement:
+        if request_id is not None:
+            self._decisions[request_id] = (judged, None)
             if len(self._decisions) > REMEMBERED:
                 self._decisions.popitem(last=False)
-        return decision
-
-    def choose(self, wish: Wish, *, request_id: str | None = None) -> Decision:
-        """The same, where there must be one.
-
-        Raises ``ModelUnavailableError`` if some could serve again soon, else ``ModelNotFoundError``, with the reasons.
-        """
-        decision = self.decide(wish, request_id=request_id)
-        if decision.chosen is None and any(each.for_now for each in decision.candidates):
-            # Never are all of them out: whoever is in trouble may be out of it, and is the best there is.
-            despite = self.decide(wish, request_id=request_id, despite_trouble=True)
-            if despite.chosen is not None:
-                decision = self._remember(
-                    msgspec.structs.replace(despite, reason=f"{despite.reason} All who could serve are in trouble.")
-                )
-        if decision.chosen is None:
-            raise _nobody(decision)
-        return decision
+        return judged
 
     def decision(self, request_id: str) -> Decision:
         """A remembered decision. Raises ``ModelNotFoundError`` when there was none, or it is too long ago."""
         try:
-            return self._decisions[request_id]
+            judged, outcome = self._decisions[request_id]
         except KeyError:
             raise ModelNotFoundError(
                 f"No decision is remembered for the request “{request_id[:80]}”; one is made where the model is “auto”."
             ) from None
+        return judged.explained(request_id, outcome)
 
     def decisions(self, limit: int = 100) -> Sequence[Decision]:
         """The latest decisions, newest first."""
-        return [self._decisions[each] for each in list(reversed(self._decisions))[:limit]]
+        return [self.decision(each) for each in islice(reversed(self._decisions), limit)]
 
     # What is measured.
 
     def observe(self, record: RequestRecord) -> None:
         """Take an attempt that is over into account, and note what became of the decision it was made by."""
         self._learn(record)
-        decision = self._decisions.get(record.request_id)
-        if decision is None:
+        remembered = self._decisions.get(record.request_id)
+        if remembered is None:
             return
+        judged, before = remembered
         outcome = Outcome(
             key=record.key,
-            attempts=1 if decision.outcome is None else decision.outcome.attempts + 1,
+            attempts=1 if before is None else before.attempts + 1,
             success=record.success,
             latency_ms=record.latency_ms,
             ttft_ms=record.ttft_ms,
             cost_usd=record.cost_usd,
             error_code=record.error_code,
         )
-        self._decisions[record.request_id] = msgspec.structs.replace(decision, outcome=outcome)
+        self._decisions[record.request_id] = (judged, outcome)
 
     def remember(self, records: Iterable[RequestRecord]) -> None:
         """Learn from requests of an earlier run, oldest first."""
@@ -227,12 +242,17 @@ class Chooser:
         if len(registry) <= Shortlists.SIZE:
             return registry
         used = [key for key in self._estimates if key in registry]
-        offers = (registry.offer(key).model for key in registry)
-        return dict.fromkeys((*used, *self._shortlists.of(wish, registry.revision, offers)))
+        changed = registry.changed_since(self._shortlists.revision)
+        return dict.fromkeys((*used, *self._shortlists.of(wish, registry.revision, changed, registry)))
+
+    def _listed(self, key: str) -> ModelInfo | None:
+        return self._registry.offer(key).model if key in self._registry else None
 
     def _candidate(self, key: str, wish: Wish, now_s: float, *, despite_trouble: bool) -> Candidate:
         offer = self._registry.offer(key)
         view = self._view(key)
+        if view is None and key not in self._estimates and (despite_trouble or self._unfit(key) is None):
+            return self._unused.candidate(key, offer, wish)
         owned = offer.locality is Locality.OWNED
         ready = not owned or (view is not None and view.status is ModelStatus.LOADED)
         busy = 0.0 if view is None else view.in_flight / (view.concurrency or 1) if owned else float(view.in_flight)
@@ -249,11 +269,9 @@ class Chooser:
 
     def _predict(self, key: str, offer: Offer, wish: Wish, now_s: float, *, ready: bool, waits: float) -> Prediction:
         known = self._estimates.get(key)
-        found = Estimate()
-        if known is not None:
-            found = known.estimate(
-                now_s, streamed=True, prompt_tokens=wish.prompt_tokens, output_tokens=wish.output_tokens
-            )
+        if known is None:
+            return _unpredicted(offer.model, _expected(wish, None))
+        found = known.estimate(now_s, streamed=True, prompt_tokens=wish.prompt_tokens, output_tokens=wish.output_tokens)
         price = offer.model.price
         return Prediction(
             latency_ms=self._with_wait(key, found.latency_ms, ready=ready, waits=waits),
@@ -264,7 +282,7 @@ class Chooser:
             unsettled=found.unsettled,
             samples=found.samples,
             age_s=found.age_s,
-            origin=None if known is None else "live",
+            origin="live",
             price_source=None if price is None else price.source.value,
             price_as_of=None if price is None else price.as_of,
         )
@@ -276,6 +294,49 @@ class Chooser:
         if not ready and key not in self._load_s:
             return None
         return milliseconds * (1 + waits) + (0.0 if ready else self._load_s[key] * 1000)
+
+
+class _Unused:
+    """The candidates that were never used, and are in no trouble: these stay the same while what is offered does.
+
+    They are kept for requests of one length, the latest; whoever asks for a choice mostly asks for the same again.
+    """
+
+    def __init__(self) -> None:
+        self._tokens = Usage()
+        self._candidates: dict[str, tuple[Offer, Candidate]] = {}
+
+    def candidate(self, key: str, offer: Offer, wish: Wish) -> Candidate:
+        tokens = self._tokens
+        if tokens.prompt_tokens != wish.prompt_tokens or tokens.completion_tokens != wish.output_tokens:
+            tokens = self._tokens = _expected(wish, None)
+            self._candidates.clear()
+        if len(self._candidates) > MOST_KEPT:
+            self._candidates.clear()
+        kept = self._candidates.get(key)
+        if kept is not None and kept[0] is offer:
+            return kept[1]
+        model = offer.model
+        candidate = Candidate(
+            key=key,
+            provider=model.provider,
+            capabilities=model.capabilities,
+            context_window=model.context_window,
+            ready=offer.locality is not Locality.OWNED,
+            prediction=_unpredicted(model, tokens),
+        )
+        self._candidates[key] = (offer, candidate)
+        return candidate
+
+
+def _unpredicted(model: ModelInfo, expected: Usage) -> Prediction:
+    """What is known of a request to a model that has served none: at most what it costs."""
+    price = model.price
+    return Prediction(
+        cost_usd=cost_usd(expected, price),
+        price_source=None if price is None else price.source.value,
+        price_as_of=None if price is None else price.as_of,
+    )
 
 
 def _expected(wish: Wish, cache_rate: float | None) -> Usage:

@@ -39,6 +39,7 @@ from noa.client_answers import (
     UsageTotals,
 )
 from noa.client_refusal import error_from_answer
+from noa.config import Reloaded
 from noa.dialects.openai import StreamDecoder
 from noa.dialects.sse import SseEvent, SseParser
 from noa.errors import AIProviderError
@@ -74,9 +75,8 @@ class _EventBody(Value, frozen=True, kw_only=True):
 class NoaClient:
     """A connection to the server at ``url``, as an async context manager.
 
-    ``api_key`` is the key the server asks its callers for, if it asks for one. ``query_timeout_s`` is how
-    long a question that needs no model may take; loads, switches and profiles take what they take. Every method raises
-    an ``AIProviderError``: the server's own, or ``ServerUnreachableError``.
+    ``api_key`` is the key the server asks for, if any. ``query_timeout_s`` limits what needs no model, and all else
+    takes what it takes. Every method raises an ``AIProviderError``: the server's own, or ``ServerUnreachableError``.
     """
 
     def __init__(
@@ -287,6 +287,10 @@ class NoaClient:
     async def revoke_caller_key(self, name: str) -> CallerKeyRevoked:
         """Have a caller's key open nothing from now on."""
         return await self._ask(CallerKeyRevoked, "DELETE", f"/keys/{_in_path(name)}")
+
+    async def reload_configuration(self) -> Reloaded:
+        """Have noa.yaml, .env and the environment read anew, and what has changed put into effect."""
+        return await self._ask(Reloaded, "POST", "/config/reload")
 
     async def save_state(self) -> dict[str, Any]:
         """Write the state down now; the answer says where."""

@@ -21,6 +21,7 @@ from noa.errors import (
     ProviderTimeoutError,
     RateLimitError,
 )
+from noa.provider_pool import ProviderPool
 from noa.providers.protocol import Health, Offer, Provider
 from noa.registry import Merged, Registry
 
@@ -77,7 +78,7 @@ class Discovery:
 
     def __init__(
         self,
-        providers: Mapping[str, Provider],
+        providers: ProviderPool,
         registry: Registry,
         take_in: Callable[[Found], None],
         *,
@@ -117,7 +118,14 @@ class Discovery:
 
         Files are waited for; a service that is slow to answer shows as down, and is merged when it does answer.
         """
-        asked = {name: self._ask_once(name) for name in self._providers}
+        for name in self._providers:
+            self._ask_once(name)
+        await self.settle(self._providers)
+        self._rechecking = asyncio.get_running_loop().create_task(self._recheck())
+
+    async def settle(self, names: Iterable[str]) -> None:
+        """Wait for those of these that are being asked: for files until they are read, for services a moment."""
+        asked = {name: self._asking[name] for name in names if name in self._asking}
         files = [task for name, task in asked.items() if self._providers[name].lists_files]
         services = [task for name, task in asked.items() if not self._providers[name].lists_files]
         if services:
@@ -128,14 +136,31 @@ class Discovery:
             if not task.done():
                 sentence = f"{name} has not listed its models yet; try again in a moment."
                 self._found.setdefault(name, _down(name, ProviderTimeoutError(sentence, provider=name)))
-        self._rechecking = asyncio.get_running_loop().create_task(self._recheck())
+
+    def drop(self, name: str) -> None:
+        """There is no such provider any more: forget it, and whatever it offered."""
+        self._leave(name)
+        self._found.pop(name, None)
+        merged = Merged(added=(), removed=self._registry.drop(name))
+        self._take_in(Found(report=ProviderReport(provider=name, up=False), merged=merged))
+
+    def ask_anew(self, name: str) -> None:
+        """Another provider has this name from now on: ask it. What the one before still answers does not count."""
+        self._leave(name)
+        self._ask_once(name)
+
+    def _leave(self, name: str) -> None:
+        if task := self._asking.pop(name, None):
+            task.cancel()
+        self._rested_at.pop(name, None)
+        self._looked_until.pop(name, None)
 
     async def run(self) -> Sequence[Found]:
         """Ask all, and wait for every answer."""
         asked = [self._ask_once(name) for name in self._providers]
         if asked:
             await asyncio.wait(asked)
-        return [task.result() for task in asked]
+        return [task.result() for task in asked if not task.cancelled()]
 
     async def look_at_files(self, patience_s: float = LOOK_PATIENCE_S) -> None:
         """Look at the model folders again, unless somebody has just done so; wait for it a moment at most."""
@@ -180,36 +205,38 @@ class Discovery:
     async def health(self) -> Mapping[str, Health]:
         """Ask every provider at once whether it is well."""
         names = list(self._providers)
-        found = await asyncio.gather(*(self._health(self._providers[name]) for name in names))
+        found = await asyncio.gather(*(self._health(name) for name in names))
         return dict(zip(names, found, strict=True))
 
-    async def _health(self, provider: Provider) -> Health:
-        try:
-            async with asyncio.timeout(self._health_timeout_s):
-                return await provider.health()
-        except TimeoutError:
-            return Health(up=False, error=f"{provider.name} did not answer within {self._health_timeout_s:g} s.")
-        except AIProviderError as error:
-            return Health(up=False, error=error.message)
-        except Exception as fault:
-            logger.exception("asking %s how it is failed unexpectedly", provider.name)
-            return Health(up=False, error=_fault(provider, fault).message)
+    async def _health(self, name: str) -> Health:
+        with self._providers.lend(name) as provider:
+            try:
+                async with asyncio.timeout(self._health_timeout_s):
+                    return await provider.health()
+            except TimeoutError:
+                return Health(up=False, error=f"{name} did not answer within {self._health_timeout_s:g} s.")
+            except AIProviderError as error:
+                return Health(up=False, error=error.message)
+            except Exception as fault:
+                logger.exception("asking %s how it is failed unexpectedly", name)
+                return Health(up=False, error=_fault(provider, fault).message)
 
     def _ask_once(self, name: str) -> asyncio.Task[Found]:
         task = self._asking.get(name)
         if task is None:
-            task = self._asking[name] = asyncio.get_running_loop().create_task(self._ask(self._providers[name]))
+            task = self._asking[name] = asyncio.get_running_loop().create_task(self._ask(name))
             task.add_done_callback(lambda done: self._answered(name, done))
         return task
 
     def _answered(self, name: str, task: asyncio.Task[Found]) -> None:
-        del self._asking[name]
+        if self._asking.get(name) is task:
+            del self._asking[name]
         if not task.cancelled() and (error := task.exception()):
             logger.error("taking in the models of %s failed unexpectedly", name, exc_info=error)
 
-    async def _ask(self, provider: Provider) -> Found:
-        found = await self._list(provider)
-        name = provider.name
+    async def _ask(self, name: str) -> Found:
+        with self._providers.lend(name) as provider:
+            found = await self._list(provider)
         self._found[name] = found
         self._rested_at.pop(name, None)
         if found.failure is not None and found.failure.retry_after_s is not None:

@@ -16,6 +16,7 @@ from noa.absences import Absences
 from noa.announcer import Announcer
 from noa.background import Background
 from noa.discovery import DISCOVERY_TIMEOUT_S, LOOK_PATIENCE_S, Discovery, Found, ProviderReport
+from noa.engine_settings import EngineSettings
 from noa.errors import AIProviderError, ModelNotFoundError, ModelUnavailableError, StorageError
 from noa.events import EventBus
 from noa.facts import Lookup, nothing_known
@@ -26,15 +27,16 @@ from noa.lifecycle.aliases import CURRENT
 from noa.lifecycle.scheduler import Scheduler
 from noa.models import ActiveModel, LoadOptions, LoadPlan, ModelStatus
 from noa.naming import Naming
+from noa.provider_pool import ProviderPool
 from noa.providers.protocol import Health, Locality, Provider
 from noa.registry import Registry
 from noa.resident_memory import ResidentMemory
 from noa.roster import Roster
 from noa.runtime.protocol import EngineLog, Runtime
-from noa.shape import Shape
 from noa.sizes import Sizes
 from noa.state import ProcessGone
 from noa.storage.protocol import StateStore
+from noa.turnover import Turnover
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +44,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_WAIT_S = 300.0
 #: How long an unload or a switch waits for requests that still run.
 DEFAULT_DRAIN_S = 60.0
-
-
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine needs of the configuration.
-
-    ``providers`` maps every name of every known provider to the canonical one; ``advice`` says for each of them what to
-    set to use it. ``default_model`` is loaded at start when nothing else is, and ``shape`` is for owned models, which
-    the engine of this ``build`` runs.
-    """
-
-    providers: Mapping[str, str]
-    advice: Mapping[str, str]
-    default_model: str | None = None
-    shape: Shape = Shape()
-    build: str = ""
 
 
 class Engine:
@@ -73,25 +60,24 @@ class Engine:
         settings: EngineSettings,
         lookup: Lookup = nothing_known,
     ) -> None:
-        self.registry = Registry(self._status_of, lookup)
+        self.registry = Registry(self._status_of, lambda: scheduler.begun, lookup)
         self._announcer = Announcer(events, self.registry)
         self._scheduler = scheduler
-        self._providers = providers
+        self._providers = pool = ProviderPool(providers)
         self._runtime = runtime
         self._state = state
         self._sizes = Sizes(settings.shape, settings.build)
-        self._discovery = Discovery(providers, self.registry, self._take_in)
+        self._discovery = Discovery(pool, self.registry, self._take_in)
         self._naming = Naming(
             self.registry,
             scheduler,
             providers=settings.providers,
-            configured=providers.keys(),
+            configured=pool,
             advice=settings.advice,
-            with_files={name for name, each in providers.items() if each.lists_files},
             failure=self._discovery.failure,
         )
         self._launcher = Launcher(
-            providers=providers,
+            providers=pool,
             runtime=runtime,
             registry=self.registry,
             shape=settings.shape,
@@ -100,6 +86,16 @@ class Engine:
             record=state.write,
             report=self._submit,
             publish=self._announcer.publish,
+        )
+        #: Exchanges providers while everything runs.
+        self.turnover = Turnover(
+            providers=pool,
+            discovery=self._discovery,
+            launcher=self._launcher,
+            naming=self._naming,
+            residents=scheduler.residents,
+            submit=self._submit,
+            events=events,
         )
         self._memory = ResidentMemory(self._launcher.running)
         self._roster = Roster(
@@ -163,8 +159,7 @@ class Engine:
         await self._background.aclose()
         await self._discovery.aclose()
         await self._launcher.aclose()
-        for provider in self._providers.values():
-            await provider.aclose()
+        await self._providers.aclose()
 
     # What others ask.
 
@@ -366,16 +361,19 @@ class Engine:
     async def _ask_scheduler(self, number: int, wish: m.Input) -> m.Admit | m.Done:
         if self._closing:
             raise ModelUnavailableError("Noa is shutting down.", retry_after_s=5)
-        with self._callers.waiting(number) as answer:
-            try:
-                self._submit(wish)
-                return await answer
-            except asyncio.CancelledError:
-                self._release(number)
-                raise
+        answer = self._callers.wait(number)
+        try:
+            self._submit(wish)
+            return await answer
+        except asyncio.CancelledError:
+            self._release(number)
+            raise
+        finally:
+            self._callers.wait_no_longer(number)
 
     def _release(self, number: int) -> None:
-        self._callers.left(number)
+        if lease := self._callers.left(number):
+            self._providers.give_back(lease.provider)
         if not self._closing:
             self._submit(m.Release(waiter=number))
 
@@ -419,7 +417,7 @@ class Engine:
                 effect.waiter,
                 effect.key,
                 effect.generation,
-                self._providers[offer.model.provider],
+                self._providers.take(offer.model.provider),
                 offer.model,
                 process.endpoint if process else None,
                 self._release,

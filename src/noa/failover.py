@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -63,6 +63,12 @@ class Failover:
         self._chance = chance
         self._breakers = Breakers(settings.rules)
         self._budget = Budget()
+
+    def reconfigure(self, settings: FailoverSettings, changed: Iterable[str]) -> None:
+        """From now on these count. ``changed`` are the providers that are others now, so that their breakers go."""
+        self._settings = settings
+        for provider in changed:
+            self._breakers.forget(provider)
 
     # What others ask.
 

@@ -11,6 +11,7 @@ from noa.background import Background
 from noa.chat import ChatRequest, Message, TextPart
 from noa.errors import AIProviderError, ModelLoadError
 from noa.lifecycle import messages as m
+from noa.provider_pool import ProviderPool
 from noa.providers.protocol import Lifecycled, Locality, Offer, Provider
 from noa.providers.vigil import Vigil
 from noa.registry import Registry
@@ -36,7 +37,7 @@ class Launcher:
     def __init__(
         self,
         *,
-        providers: Mapping[str, Provider],
+        providers: ProviderPool,
         runtime: Runtime,
         registry: Registry,
         shape: Shape,
@@ -78,6 +79,10 @@ class Launcher:
         if running := self._work.get(order.key):
             running.cancel()
         self._queue(order.key, self._stop(order))
+
+    def exchanged(self, provider: str) -> None:
+        """Another provider has this name from now on, or none has."""
+        self._vigil.replace(provider, self._providers.get(provider))
 
     async def aclose(self) -> None:
         """End every start that is under way, then every process."""
@@ -184,12 +189,16 @@ class Launcher:
         self._report(m.Crashed(key=order.key, generation=order.generation, error=error))
 
     async def _forget(self, key: str, process: EngineProcess) -> None:
-        await self._providers[key.partition(":")[0]].forget(process.endpoint)
+        with self._providers.lend(key.partition(":")[0]) as provider:
+            await provider.forget(process.endpoint)
 
     # Remote models.
 
     async def _verify(self, order: m.Start, offer: Offer) -> None:
-        provider = self._providers[offer.model.provider]
+        with self._providers.lend(offer.model.provider) as provider:
+            await self._verify_with(provider, order, offer)
+
+    async def _verify_with(self, provider: Provider, order: m.Start, offer: Offer) -> None:
         if isinstance(provider, Lifecycled):
             await provider.load(
                 offer.model.id, lambda phase: self._publish("model-loading", {"key": order.key, "phase": phase})
@@ -199,6 +208,7 @@ class Launcher:
         if isinstance(provider, Lifecycled):
             left = m.Left(key=order.key, generation=order.generation)
             self._vigil.watch(provider.name, provider, offer.model.id, lambda: self._report(left))
+            self.exchanged(provider.name)
         if not order.options.warmup:
             return
         self._publish("model-loading", {"key": order.key, "phase": "warming-up"})
@@ -210,16 +220,16 @@ class Launcher:
 
     async def _let_go(self, key: str) -> None:
         """Have a remote model unloaded where it runs, if that is something one can ask for there."""
-        provider = self._providers[key.partition(":")[0]]
-        if not isinstance(provider, Lifecycled):
-            return
-        try:
-            offer = self._registry.last_offer(key)
-            if offer.locality is Locality.REMOTE:
-                self._vigil.leave(offer.model.provider, offer.model.id)
-                await provider.unload(offer.model.id)
-        except AIProviderError as error:
-            logger.warning("%s may still be loaded where it runs: %s", key, error.message)
+        with self._providers.lend(key.partition(":")[0]) as provider:
+            if not isinstance(provider, Lifecycled):
+                return
+            try:
+                offer = self._registry.last_offer(key)
+                if offer.locality is Locality.REMOTE:
+                    self._vigil.leave(offer.model.provider, offer.model.id)
+                    await provider.unload(offer.model.id)
+            except AIProviderError as error:
+                logger.warning("%s may still be loaded where it runs: %s", key, error.message)
 
     def _warmed_up(self, key: str, began: float) -> None:
         duration_ms = (time.perf_counter() - began) * 1000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -11,6 +11,7 @@ from noa.lifecycle import refusals
 from noa.lifecycle.aliases import CURRENT
 from noa.lifecycle.scheduler import Scheduler
 from noa.models import model_key
+from noa.providers.protocol import Provider
 from noa.registry import Registry
 from noa.selection.aliases import Names
 
@@ -22,8 +23,8 @@ class Naming:
     """What names mean just now.
 
     ``providers`` maps every name of every known provider to the canonical one, ``configured`` are those that are set
-    up, and ``advice`` says for each what to set. ``with_files`` are those whose models are files of this machine.
-    ``failure`` makes the error that says why a provider is down, if it is.
+    up, and ``advice`` says for each what to set. ``failure`` makes the error that says why a provider is down, if it
+    is.
     """
 
     def __init__(
@@ -32,9 +33,8 @@ class Naming:
         scheduler: Scheduler,
         *,
         providers: Mapping[str, str],
-        configured: Collection[str],
+        configured: Mapping[str, Provider],
         advice: Mapping[str, str],
-        with_files: Collection[str],
         failure: Callable[[str], AIProviderError | None],
     ) -> None:
         self._registry = registry
@@ -42,8 +42,12 @@ class Naming:
         self._providers = providers
         self._configured = configured
         self._advice = advice
-        self._with_files = with_files
         self._failure = failure
+
+    def know(self, providers: Mapping[str, str], advice: Mapping[str, str]) -> None:
+        """These are the providers that are known from now on, and what to set for each."""
+        self._providers = providers
+        self._advice = advice
 
     def resolve(self, name: str | None) -> str:
         """The alias or key that a name means; raises what is wrong with it.
@@ -113,7 +117,7 @@ class Naming:
         path = self._registry.last_path(key)
         if path is not None:
             return f"its file {path} is gone; put it back."
-        if provider in self._with_files:
+        if provider in self._configured and self._configured[provider].lists_files:
             return f"its file {key.partition(':')[2]}.gguf is in no model folder; put it back."
         return f"{provider} does not list it any more."
 

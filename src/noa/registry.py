@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
 from noa.errors import ModelNotFoundError, ValidationError
 from noa.facts import Lookup, enrich, is_about, nothing_known
+from noa.model_index import Conditions, ModelIndex
 from noa.models import (
     CapabilityEvidence,
     ModelCapability,
@@ -26,6 +27,8 @@ from noa.state import CapabilityProbed, ModelUsage
 
 #: Says where a model stands and, if it failed, why.
 StatusOf = Callable[[str], tuple[ModelStatus, str | None]]
+#: The keys of all that ever were loaded, or began to be: of many, the few that do not just stand by as available.
+Begun = Callable[[], Collection[str]]
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +54,19 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the models that a search found. ``more`` says that there are others after them."""
+
+    entries: list[RegistryEntry]
+    more: bool = False
+
+
 class Registry:
     """Every model that some provider offers, with what others know of it: ``lookup`` says that."""
 
-    def __init__(self, status_of: StatusOf, lookup: Lookup = nothing_known) -> None:
-        #: Grows whenever something about what is offered changes.
-        self.revision = 0
+    def __init__(self, status_of: StatusOf, begun: Begun, lookup: Lookup = nothing_known) -> None:
         self._status_of = status_of
+        self._begun = begun
         self._lookup = lookup
         self._said: dict[str, Said] = {}
         self._probed: dict[str, dict[ModelCapability, CapabilityProbed]] = {}
@@ -67,40 +76,66 @@ class Registry:
         self._figures: dict[str, Figures] = {}
         self._changed: set[str] = set()
         self._keys_by_id: dict[str, list[str]] = {}
-        self._keys_by_provider: dict[str, list[str]] = {}
+        self._oldest: tuple[int, datetime | None] = (0, None)
+        self._index = ModelIndex(lambda key: self._offers[key].model)
 
     # What providers say.
 
     def merge(self, provider: str, offers: Iterable[Offer], at: datetime) -> Merged:
         """Replace what a provider offers by what it says now."""
-        self.revision += 1
-        before = set(self._keys_by_provider.get(provider, ()))
+        before = [*self._index.keys(provider)]
         fresh = {model_key(provider, offer.model.id): offer for offer in offers}
-        for key in before - fresh.keys():
+        removed = set(before).difference(fresh)
+        for key in removed:
             self._departed[key] = self._offers.pop(key)
             del self._said[key]
-        updated = []
+        known = {key: self._offers[key] for key in fresh if key in self._offers}
         for key, offer in fresh.items():
-            known = self._offers.get(key)
             self._take(key, Said(offer=offer, at=at))
-            if known is not None and _facts(known) != _facts(self._offers[key]):
-                updated.append(key)
             self._departed.pop(key, None)
             self._registered_at.setdefault(key, at)
-        self._keys_by_provider[provider] = list(fresh)
-        self._index_ids()
-        return Merged(added=tuple(fresh.keys() - before), removed=tuple(before - fresh.keys()), updated=tuple(updated))
+        updated = [key for key, offer in known.items() if _facts(offer) != _facts(self._offers[key])]
+        # Files are looked at every second, and are mostly the same: that must not cost what all models cost.
+        added = tuple(fresh.keys() - known.keys())
+        if before != [*fresh]:
+            listed = {key: self._offers[key].model for key in fresh}
+            self._index.relist(provider, listed, [*added, *removed, *updated])
+        else:
+            self._changed_from((key, known[key]) for key in updated)
+        if added or removed or any(_ids(known[key]) != _ids(fresh[key]) for key in known):
+            self._index_ids()
+        return Merged(added=added, removed=tuple(removed), updated=tuple(updated))
+
+    def drop(self, provider: str) -> tuple[str, ...]:
+        """There is no such provider any more. Gives the keys of what it had."""
+        removed = self.merge(provider, (), datetime.now(UTC)).removed
+        self._index.forget(provider)
+        return removed
+
+    def look_up_by(self, lookup: Lookup, changed: Iterable[str]) -> None:
+        """Have this say from now on what others know of a model; it says something else of those that ``changed``."""
+        self._lookup = lookup
+        for key in self._said.keys() & set(changed):
+            known = self._offers[key]
+            self._take(key, self._said[key])
+            self._changed_from([(key, known)])
 
     def amend(self, key: str, model: ModelInfo) -> None:
         """A provider said more of one model."""
         if key in self._said:
-            said = self._said[key]
+            said, known = self._said[key], self._offers[key]
             self._take(key, Said(offer=msgspec.structs.replace(said.offer, model=model), at=said.at))
+            self._changed_from([(key, known)])
 
     def _take(self, key: str, said: Said) -> None:
-        self.revision += 1
         self._said[key] = said
         self._offers[key] = self._enriched(said, self._probed.get(key, {}).values())
+
+    def _changed_from(self, known: Iterable[tuple[str, Offer]]) -> None:
+        """Note which of these are offered as something else now."""
+        for key, offer in known:
+            if _facts(offer) != _facts(self._offers[key]):
+                self._index.change(key, offer.model.capabilities)
 
     def _enriched(self, said: Said, probed: Iterable[CapabilityProbed]) -> Offer:
         offer, model = said.offer, said.offer.model
@@ -117,7 +152,9 @@ class Registry:
             self._probed.setdefault(probe.key, {})[probe.capability] = probe
             changed.add(probe.key)
         for key in changed & self._said.keys():
+            known = self._offers[key]
             self._take(key, self._said[key])
+            self._changed_from([(key, known)])
 
     def claims(self, key: str) -> tuple[CapabilityEvidence, ...]:
         """The evidence for what a model can do, probes left out. Raises ``ModelNotFoundError``."""
@@ -158,8 +195,8 @@ class Registry:
                 access_count=figures.access_count,
                 last_accessed=figures.last_accessed,
             )
-            for key, figures in self._figures.items()
-            if key in changed
+            for key in changed
+            if (figures := self._figures.get(key)) is not None
         ]
 
     def write_again(self, usage: Iterable[ModelUsage]) -> None:
@@ -182,6 +219,28 @@ class Registry:
 
     # Questions.
 
+    @property
+    def revision(self) -> int:
+        """Grows whenever something about what is offered changes."""
+        return self._index.revision
+
+    def changed_since(self, revision: int) -> Collection[str] | None:
+        """The models of which another thing is known than at an earlier ``revision``; ``None`` if it may be any."""
+        return self._index.changed_since(revision)
+
+    def registered_at(self, key: str) -> datetime:
+        """Since when an offered model is known."""
+        return self._registered_at[key]
+
+    @property
+    def oldest(self) -> datetime | None:
+        """Since when the model that is known for the longest time is known, if there is any."""
+        revision, since = self._oldest
+        if revision != self.revision:
+            since = min((self._registered_at[key] for key in self._offers), default=None)
+            self._oldest = (self.revision, since)
+        return since
+
     def __len__(self) -> int:
         return len(self._offers)
 
@@ -190,7 +249,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[str]:
         """Every key, in the order of the providers' listings."""
-        return iter(self._offers)
+        return self._index.keys()
 
     def offer(self, key: str) -> Offer:
         """The provider's own words. Raises ``ModelNotFoundError``."""
@@ -217,7 +276,7 @@ class Registry:
 
     def models(self) -> list[RegistryEntry]:
         """Every known model."""
-        return [self._entry(key, offer) for key, offer in self._offers.items()]
+        return [self._entry(key, self._offers[key]) for key in self]
 
     def models_by_capability(self, capability: ModelCapability) -> list[RegistryEntry]:
         """The models that can do it."""
@@ -234,35 +293,65 @@ class Registry:
         name_pattern: str | None = None,
         tags: Iterable[str] = (),
     ) -> list[RegistryEntry]:
-        """The models that fit every condition given.
+        """The models that fit every condition given (see ``Conditions``).
 
-        ``name_pattern`` is a regular expression searched in id and name; a model of unknown context window fits no
-        condition on it. ``tags`` are looked for in ``metadata['tags']``. Raises ``ValidationError`` for a bad pattern.
+        Raises ``ValidationError`` for a bad pattern.
         """
-        pattern = _pattern(name_pattern)
-        wanted_tags = frozenset(tags)
+        conditions = Conditions(
+            provider=provider,
+            capability=capability,
+            status=status,
+            min_context_window=min_context_window,
+            max_context_window=max_context_window,
+            name_pattern=name_pattern,
+            tags=frozenset(tags),
+        )
+        return [self._entry(key, self._offers[key]) for key in self._find(conditions)]
 
-        def fits(offer: Offer) -> bool:
-            model = offer.model
-            window = model.context_window
+    def page(self, conditions: Conditions, *, limit: int | None = None, after: str | None = None) -> Page:
+        """At most ``limit`` of the models that fit; those that stand after the model ``after``, which must fit as well.
+
+        Takes no longer where there are very many. Raises ``ValidationError`` for a bad pattern, or an ``after`` that
+        does not fit (any more).
+        """
+        if after is not None and not self._among([after], conditions):
+            raise ValidationError("cursor is none of this list; begin again without it.", details={"field": "cursor"})
+        keys = self._find(conditions, after)
+        shown = [*itertools.islice(keys, limit)]
+        return Page(entries=[self._entry(key, self._offers[key]) for key in shown], more=next(keys, None) is not None)
+
+    def used(self, capability: ModelCapability) -> list[RegistryEntry]:
+        """Those of the models that can do it of which something was measured, or that somebody has used."""
+        keys = self._index.among(self._figures, Conditions(capability=capability))
+        return [self._entry(key, self._offers[key]) for key in keys]
+
+    def _find(self, conditions: Conditions, after: str | None = None) -> Iterator[str]:
+        status = conditions.status
+        if status is None or status is ModelStatus.AVAILABLE:
+            begun = () if status is None else self._begun()
             return (
-                (capability is None or capability in model.capabilities)
-                and (min_context_window is None or (window is not None and window >= min_context_window))
-                and (max_context_window is None or (window is not None and window <= max_context_window))
-                and (pattern is None or bool(pattern.search(model.id) or pattern.search(model.name)))
-                and wanted_tags <= _tags(model)
+                key
+                for key in self._index.find(conditions, after)
+                if key not in begun or self._status_of(key)[0] is status
             )
+        found = self._among(self._begun(), conditions)
+        return iter(found[found.index(after) + 1 :] if after is not None else found)
 
-        keys = self._offers if provider is None else self._keys_by_provider.get(provider, ())
-        found = [self._entry(key, self._offers[key]) for key in keys if fits(self._offers[key])]
-        return found if status is None else [entry for entry in found if entry.status is status]
+    def _among(self, keys: Iterable[str], conditions: Conditions) -> list[str]:
+        found = self._index.among(keys, conditions)
+        status = conditions.status
+        return found if status is None else [key for key in found if self._status_of(key)[0] is status]
+
+    def count(self, provider: str) -> int:
+        """How many models a provider has."""
+        return self._index.count(provider)
 
     def counts(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         """How many models by provider, by capability and by status."""
-        providers = {provider: len(keys) for provider, keys in self._keys_by_provider.items()}
-        capabilities = Counter(each.value for offer in self._offers.values() for each in offer.model.capabilities)
-        statuses = Counter(self._status_of(key)[0].value for key in self._offers)
-        return providers, dict(capabilities), dict(statuses)
+        statuses = Counter(self._status_of(key)[0].value for key in self._begun() if key in self._offers)
+        if standing_by := len(self._offers) - statuses.total():
+            statuses[ModelStatus.AVAILABLE.value] += standing_by
+        return *self._index.counts(), dict(statuses)
 
     def _entry(self, key: str, offer: Offer) -> RegistryEntry:
         status, error = self._status_of(key)
@@ -292,13 +381,6 @@ class Registry:
         )
 
 
-def _pattern(text: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if text is None else re.compile(text, re.IGNORECASE)
-    except re.error as error:
-        raise ValidationError(f"“{text}” is no regular expression: {error}.") from None
-
-
 def _facts(offer: Offer) -> tuple[object, ...]:
     """What others go by; not why it is known, which has the time of the latest look in it."""
     model = offer.model
@@ -308,6 +390,6 @@ def _facts(offer: Offer) -> tuple[object, ...]:
     )
 
 
-def _tags(model: ModelInfo) -> frozenset[str]:
-    tags = model.metadata.get("tags", ())
-    return frozenset(str(tag) for tag in tags) if isinstance(tags, list | tuple) else frozenset()
+def _ids(offer: Offer) -> tuple[str, tuple[str, ...]]:
+    """What a model goes by at its provider."""
+    return offer.model.id, offer.other_ids

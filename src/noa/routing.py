@@ -31,8 +31,8 @@ class Routing:
         if name is None:
             return ()
         if is_auto(name):
-            decision = self._chooser.choose(self._chooser.wish(name, needs()), request_id=request_id)
-            return decision.order[:MOST_CANDIDATES]
+            order = self._chooser.line_up(self._chooser.wish(name, needs()), request_id)
+            return order[:MOST_CANDIDATES]
         newcomer = self._splits.newcomer(name, request_id)
         return () if newcomer is None else (newcomer, name)
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import re
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import click
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 from managed import OWL, PARROT, birds
 from noa.cli.json_output import OUTPUT, schema
@@ -27,6 +32,7 @@ RUNS: tuple[tuple[tuple[str, ...], int], ...] = (
     (("config",), 0),
     (("config", "check", "noa.yaml"), 0),
     (("config", "schema"), 0),
+    (("config", "reload"), 0),
     (("completion", "zsh"), 0),
     (("doctor",), 0),
     (("catalog",), 0),
@@ -94,6 +100,14 @@ def test_every_command_has_help(command: str) -> None:
     assert "--json" in shown.stdout
 
 
+def test_the_sentences_of_help_fit_a_narrow_terminal() -> None:
+    runner = CliRunner(env={"COLUMNS": "40"})
+    for command in ("", *OUTPUT):
+        sentences = runner.invoke(cli, [*command.split(), "--help"]).stdout.partition("Options:")[0].splitlines()
+        copied = re.compile(r"\s+(noa|cat|bash|zsh|fish) ")  # which stays whole
+        assert [line for line in sentences if cell_len(line) > 40 and not copied.match(line)] == [], command
+
+
 def test_the_published_schema_is_what_the_types_say() -> None:
     assert DOCUMENT.read_bytes() == schema(), "python -m noa.cli.json_output > docs/cli-json.schema.json"
 
@@ -102,6 +116,7 @@ async def test_what_is_printed_is_what_is_documented(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "noa.yaml").write_text("server: {port: 0}\n")
     async with manager_of(birds()) as manager, serving(manager) as server:
+        manager.read_by(lambda: manager.configuration)
         variables = {"NOA_URL": server.url, "NOA_HOME": str(tmp_path), "NOA_API_KEY": None, "NOA_CONFIG": None}
         for arguments, number in RUNS:
             runner = CliRunner(env=variables)
@@ -110,6 +125,56 @@ async def test_what_is_printed_is_what_is_documented(tmp_path: Path, monkeypatch
             expected = OUTPUT[_called(arguments)][number]
             decoded: Any = msgspec.json.decode(ran.stdout, type=expected)
             assert msgspec.to_builtins(decoded, str_keys=True) == _as_values(ran.stdout, expected), arguments
+
+
+REASON = "to have a history that is longer than a narrow terminal"
+#: What shows tables, and the end of a row of each; the rest says sentences, which a terminal breaks by itself.
+TABLES = {
+    ("ls",): "text_generation,streaming",
+    ("ps",): "ago",
+    ("alias", "ls"): f"prod{OWL}",
+    ("alias", "history", "prod"): REASON,
+    ("keys", "ls"): "never",
+    ("stats", "--by", "hour"): "tokensout",
+}
+
+
+class Terminal(io.TextIOWrapper):
+    """Where what is written there is taken for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _shown(*arguments: str) -> str:
+    """What a command shows on a terminal."""
+    written = io.BytesIO()
+    with patch.object(sys, "stdout", Terminal(written, encoding="utf-8", write_through=True)):
+        cli.main([*arguments], prog_name="noa", standalone_mode=False)
+        return written.getvalue().decode()
+
+
+@pytest.mark.parametrize("plain", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "dumb"}], ids=str)
+async def test_no_table_is_wider_than_its_terminal(
+    plain: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    async with manager_of(birds()) as manager, serving(manager) as server:
+        await manager.switch_model(OWL)
+        for key in (PARROT, OWL):
+            await manager.point_alias("prod", key, reason=REASON)
+            await manager.chat("Hello", model=key)
+        await manager.create_caller_key("a-caller-with-a-long-name")
+        given = {"NOA_URL": server.url, "NOA_HOME": str(tmp_path), **plain}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        for columns in (40, 60):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            for arguments, end in TABLES.items():
+                shown = await asyncio.to_thread(_shown, *arguments)
+                assert "".join(end.split()) in "".join(shown.lower().split()), arguments
+                assert "\x1b" not in shown, arguments
+                assert [line for line in shown.splitlines() if cell_len(line) > columns] == [], (arguments, columns)
 
 
 def _as_values(text: str, expected: type) -> Any:

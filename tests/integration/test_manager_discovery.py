@@ -22,6 +22,7 @@ from noa.errors import (
     ValidationError,
 )
 from noa.models import ModelStatus
+from noa.provider_pool import ProviderPool
 from noa.providers.fake import FakeModel, FakeProvider
 from noa.providers.protocol import Health, Offer
 from noa.registry import Registry
@@ -64,12 +65,12 @@ class Discovered:
     """A registry, and what was told of every answer."""
 
     def __init__(self) -> None:
-        self.registry = Registry(lambda _key: (ModelStatus.AVAILABLE, None))
+        self.registry = Registry(lambda _key: (ModelStatus.AVAILABLE, None), tuple)
         self.told: list[Found] = []
         self.news = asyncio.Event()
 
     def over(self, *providers: FakeProvider, **options: float) -> Discovery:
-        return Discovery({each.name: each for each in providers}, self.registry, self.take_in, **options)
+        return Discovery(ProviderPool({each.name: each for each in providers}), self.registry, self.take_in, **options)
 
     def take_in(self, found: Found) -> None:
         self.told.append(found)

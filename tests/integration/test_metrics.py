@@ -208,7 +208,7 @@ async def test_every_figure_is_described_and_every_one_described_is_there() -> N
     async with manager_of(birds()) as manager, serving(manager) as server:
         text = (await server.get("/metrics")).body.decode()
     shown = set(re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE))
-    page = (DEPLOY.parent / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    page = (DEPLOY.parent / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     described = {
         name for row in re.findall(r"^\| (`[a-z]+_.+?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }

@@ -7,13 +7,17 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from machine import Machine
+from noa.client import NoaClient
+from noa.client_answers import ServerEvent
 from noa.config import Configuration, ProviderConfig, Secret
 from noa.errors import ConfigurationError
 from noa.server.app import check_addresses, serve
@@ -129,6 +133,32 @@ async def test_a_second_server_is_told_where_the_first_one_is(start: Start) -> N
 
 
 # What is refused before a process would be worth it, and where it listens.
+
+
+async def test_sighup_has_the_configuration_read_anew(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    machine = Machine.at(tmp_path, NOA_PORT="3999")
+    with machine.serving("serve", "--host", "127.0.0.1") as server:
+        provider = f"{{type: openai, name: work, baseURL: '{upstream.url}/v1', apiKey: sk-a}}"
+        (tmp_path / "noa.yaml").write_text(f"providers: [{provider}]\n")
+        async with NoaClient(server.url) as client, aclosing(client.events(0)) as events:
+            server.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(20):
+                told = [event async for event in until_one(events, "configuration-reloaded")][-1]
+                assert told.data["providersAdded"] == ["work"]
+                assert told.data["needsRestart"] == [], "arguments and variables go before the file"
+                (tmp_path / "noa.yaml").write_text("providers: 3\n")
+                server.process.send_signal(signal.SIGHUP)
+                told = [event async for event in until_one(events, "configuration-rejected")][-1]
+            assert "noa.yaml:1" in told.data["error"]
+            assert (await client.model("work:gpt-4")).provider == "work"
+
+
+async def until_one(events: AsyncGenerator[ServerEvent], event_type: str) -> AsyncIterator[ServerEvent]:
+    """The events up to one of this type."""
+    async for event in events:
+        yield event
+        if event.type == event_type:
+            return
 
 
 def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:

@@ -60,11 +60,20 @@ class Promises:
         self._nobody_waits_for_nothing()
         self._timer_is_early_enough()
         self._stopped_admit_none()
+        self._others_stand_by()
         if not self._world.writes:
             self._memory_is_disk()
         residents = self._world.scheduler.residents()
         self._loaded = {view.key for view in residents if view.status is ModelStatus.LOADED}
         self._draining = {view.key for view in residents if view.status is ModelStatus.DRAINING}
+
+    def _others_stand_by(self) -> None:
+        """Lists by status look no further than at those that were begun."""
+        scheduler = self._world.scheduler
+        for key in self._world.specs.keys() - scheduler.begun:
+            view = scheduler.view(key)
+            if view is not None and view.status is not ModelStatus.AVAILABLE:
+                raise BrokenPromiseError(f"{key} is {view.status}, but was never begun")
 
     # Of effects.
 

@@ -13,8 +13,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from noa.lifecycle.states import diagram
-
 ROOT = Path(__file__).parents[2]
 PYTHON_FILES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
 
@@ -154,7 +152,7 @@ def test_the_tests_run_with_the_versions_that_people_run() -> None:
     assert pins("run.txt").items() <= pins("test.txt").items()
 
 
-@pytest.mark.parametrize("file", ["run.txt", "test.txt"])
+@pytest.mark.parametrize("file", ["run.txt", "test.txt", "docs.txt"])
 def test_every_pin_has_its_hashes_and_no_address(file: str) -> None:
     text = (ROOT / "requirements" / file).read_text(encoding="utf-8")
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
@@ -162,10 +160,6 @@ def test_every_pin_has_its_hashes_and_no_address(file: str) -> None:
     assert {canonicalize_name(entry.partition("==")[0]) for entry in entries} == pins(file).keys()
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
     assert not re.search(r"://|^-", text, flags=re.MULTILINE)
-
-
-def test_the_documented_diagram_is_drawn_from_the_table() -> None:
-    assert diagram() in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_every_known_fault_has_the_tests_that_keep_it_out() -> None:

@@ -42,7 +42,8 @@ def offer(
 
 
 def registry_with(*offers: Offer, status: ModelStatus = ModelStatus.AVAILABLE) -> Registry:
-    registry = Registry(lambda _key: (status, None))
+    keys = [each.model.key for each in offers]
+    registry = Registry(lambda _key: (status, None), lambda: keys if status is not ModelStatus.AVAILABLE else [])
     for provider in {each.model.provider for each in offers}:
         registry.merge(provider, [each for each in offers if each.model.provider == provider], THEN)
     return registry
@@ -173,6 +174,7 @@ def test_what_the_catalogue_knows_is_part_of_a_model_and_found_by() -> None:
     known = CatalogFacts(as_of=date(2026, 1, 1), context_window=9, capabilities=(ModelCapability.VISION,))
     registry = Registry(
         lambda _key: (ModelStatus.AVAILABLE, None),
+        tuple,
         lambda provider, model_id: Background(catalog=known if (provider, model_id) == ("fake", "a") else None),
     )
     registry.merge("fake", [offer("a"), offer("b")], THEN)

@@ -40,6 +40,10 @@ class Catalog:
         self._outline: Outline | None = None
         self._decoded: dict[str, Service] = {}
 
+    def know(self, services: Mapping[str, str | None]) -> None:
+        """These are the services that configured providers are, from now on."""
+        self._services = services
+
     @property
     def outline(self) -> Outline:
         """The catalogue in use: its day, its sources and the names of its services."""

@@ -27,6 +27,12 @@ PATIENCE_S: Final = 10.0
 #: Free bytes below which nothing can be kept, and below which few models fit.
 LEAST_FREE: Final = 200 * 1024 * 1024
 FEW_FREE: Final = 5 * 1024 * 1024 * 1024
+#: By name, what Noa can be installed with besides the engine: a module of it, and what it is for.
+EXTRAS: Final = {
+    "hub": ("huggingface_hub", "models of Hugging Face by name"),
+    "plots": ("PIL", "PNG pictures of profiles"),
+    "otel": ("opentelemetry.sdk", "traces to a collector"),
+}
 
 
 class Verdict(StrEnum):
@@ -57,6 +63,7 @@ async def examine() -> list[Finding]:
     findings += await asyncio.gather(*(_provider(config, configuration) for config in _asked(configuration)))
     findings += [
         _engine(configuration),
+        _extras(),
         *_model_folders(configuration),
         _writable("state", configuration.state_path.parent, "NOA_HOME or MODEL_MANAGER_PERSISTENCE_PATH"),
         _disk(configuration),
@@ -142,6 +149,25 @@ def _engine(configuration: Configuration) -> Finding:
         "the engine for local models is not installed.",
         'pip install "noa[local]", or set NOA_LLAMA_SERVER to a llama-server program of yours.',
     )
+
+
+def _extras() -> Finding:
+    missing = {extra: purpose for extra, (module, purpose) in EXTRAS.items() if not _is_installed(module)}
+    if not missing:
+        return _ok("extras", f"all are installed: {', '.join(EXTRAS)}.")
+    return Finding(
+        subject="extras",
+        verdict=Verdict.OK,
+        message=f"not installed: {', '.join(f'{extra} ({purpose})' for extra, purpose in missing.items())}.",
+        advice=f'If you want what they are for: pip install "noa[{",".join(missing)}]"',
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # The package it is in is not there either.
+        return False
 
 
 def _model_folders(configuration: Configuration) -> Iterator[Finding]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import msgspec
 
+from noa.cli.connection import ask
 from noa.cli.terminal import UNKNOWN, json_option, note, printable, show_json, show_table
-from noa.config import Configuration, InEffect, Sources, in_effect, json_schema
+from noa.config import Configuration, InEffect, Reloaded, Sources, in_effect, json_schema
 from noa.models import Value
 
 
@@ -33,7 +35,7 @@ def config(ctx: click.Context, as_json: bool) -> None:
     """Show what is configured here, and where each value comes from.
 
     Keys are not shown, only that they are set. It is the configuration that “noa serve” would have in this folder; no
-    server is asked.
+    server is asked, but for “noa config reload”.
     """
     if ctx.invoked_subcommand is None:
         show(as_json)
@@ -60,6 +62,36 @@ def check(file: Path, as_json: bool) -> None:
         show_json(Checked(file=str(file), providers=providers))
     else:
         click.echo(f"{printable(str(file))} is right; its providers are {', '.join(map(printable, providers))}.")
+
+
+@config.command()
+@json_option
+def reload(as_json: bool) -> None:
+    """Have the server read its configuration anew, and put into effect what has changed.
+
+    Running requests notice nothing. A file that is wrong changes nothing, and the exit code is 1. It takes
+    NOA_API_KEY, where the server has one.
+    """
+    reloaded = ask(lambda client: client.reload_configuration())
+    if as_json:
+        show_json(reloaded)
+        return
+    for line in told(reloaded):
+        click.echo(printable(line))
+
+
+def told(reloaded: Reloaded) -> Iterator[str]:
+    """What a reload changed, a line for each kind of change."""
+    kinds = (
+        ("Providers added", reloaded.providers_added),
+        ("Providers changed", reloaded.providers_changed),
+        ("Providers removed", reloaded.providers_removed),
+        ("Settings changed", reloaded.settings),
+        ("Takes effect at the next start", reloaded.needs_restart),
+    )
+    changed = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
+    yield f"Read {reloaded.file}." if reloaded.file else "There is no noa.yaml; the variables were read."
+    yield from changed or ["Nothing has changed."]
 
 
 def show(as_json: bool) -> None:

@@ -21,6 +21,7 @@ from noa.cli.profile import Histories, SideBySide
 from noa.cli.pulling import Pulled
 from noa.cli.serving import Listening
 from noa.cli.show import Shown
+from noa.config import Reloaded
 from noa.models import Value
 from noa.selection.decision import Decision
 from noa.server.split_api import SplitAnswer
@@ -78,6 +79,7 @@ OUTPUT: Final[Mapping[str, tuple[type, ...]]] = {
     "doctor": (Checkup,),
     "config": (EffectiveConfiguration,),
     "config check": (Checked,),
+    "config reload": (Reloaded,),
     "config schema": (dict,),
     "completion": (Completion,),
     "version": (Version,),

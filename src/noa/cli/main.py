@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -57,10 +58,21 @@ COMMANDS: Mapping[str, Row] = {
     "version": Row("noa.cli.version:version", "Show the version of Noa."),
 }
 ALIASES: Mapping[str, str] = {"list": "ls", "stop": "unload"}
+#: Below so many columns click would go on writing help as wide as this, and the terminal would break it anywhere.
+NARROW_COLUMNS = 52
 
 
 class Commands(click.Group):
     """A group whose commands are rows of a table, and whose errors are sentences with an exit code."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The root of all contexts, with the width of a narrow terminal for the help of every command."""
+        columns = shutil.get_terminal_size().columns
+        if columns < NARROW_COLUMNS:
+            extra.setdefault("terminal_width", columns)
+        return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names in the table's order."""

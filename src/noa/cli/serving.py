@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -46,11 +47,14 @@ class Listening(Value, frozen=True, kw_only=True):
 def serve(ctx: click.Context, host: str | None, port: int | None, config: Path | None, as_json: bool) -> None:
     """Serve models here, in the foreground.
 
-    It ends with Ctrl-C, or SIGTERM, after the requests in flight. Beyond the loopback it refuses to start unless
-    NOA_API_KEY is set, which is then the key its callers must send.
+    It ends with Ctrl-C, or SIGTERM, after the requests in flight; SIGHUP has it read its configuration anew. Beyond the
+    loopback it refuses to start unless NOA_API_KEY is set, which is then the key its callers must send.
     """
-    configuration = configured(config).with_arguments(host=host, port=port)
-    ctx.exit(run(configuration, as_json))
+
+    def read() -> Configuration:
+        return configured(config).with_arguments(host=host, port=port)
+
+    ctx.exit(run(read, as_json))
 
 
 @click.command()
@@ -63,17 +67,24 @@ def demo(ctx: click.Context, host: str | None, port: int | None, as_json: bool) 
 
     The model is SmolLM2-135M-Instruct (about 100 MB). It needs no key and no configuration, and runs on any CPU.
     """
-    configuration = configured(None).with_arguments(host=host, port=port)
-    fetch_shown(DEMO_SOURCE, configuration.models_dir)
-    ctx.exit(run(configuration, as_json, use_demo_model))
+
+    def read() -> Configuration:
+        return configured(None).with_arguments(host=host, port=port)
+
+    fetch_shown(DEMO_SOURCE, read().models_dir)
+    ctx.exit(run(read, as_json, use_demo_model))
 
 
-def run(configuration: Configuration, as_json: bool, prepare: Preparation | None = None) -> int:
-    """Serve until stopped and return the exit code. Raises ``ConfigurationError`` for what keeps it from starting."""
+def run(read: Callable[[], Configuration], as_json: bool, prepare: Preparation | None = None) -> int:
+    """Serve until stopped and return the exit code. Raises ``ConfigurationError`` for what keeps it from starting.
+
+    ``read`` reads the configuration, now and whenever it is reloaded.
+    """
+    configuration = read()
     check_folders(configuration)
     try:
         return serve_until_stopped(
-            configuration, prepare=prepare, on_ready=lambda url: announce(url, configuration, as_json)
+            configuration, read=read, prepare=prepare, on_ready=lambda url: announce(url, configuration, as_json)
         )
     except ConfigurationError as error:
         url = configuration.evolve(server_url=None).url

@@ -14,6 +14,7 @@ from noa.cli.models import active_details, marked
 from noa.cli.probing import agreed, run_probe
 from noa.cli.terminal import UNKNOWN, byte_size, json_option, printable, show_json, time_since
 from noa.client import NoaClient
+from noa.errors import ModelNotLoadedError
 from noa.models import ActiveModel, EvidenceSource, PerformanceMetrics, RegistryEntry, Value
 from noa.presets import canonical_provider
 
@@ -55,8 +56,8 @@ def show(key: str, probe: bool, yes: bool, as_json: bool) -> None:
 
 
 async def gather(client: NoaClient, key: str) -> Shown:
-    """Ask the server for all of it."""
-    model = await client.model(key)
+    """Ask the server for all of it. Raises ``ModelNotLoadedError`` if it is about the model in use and none is."""
+    model = await client.model(await _in_use(client) if key == "current" else key)
     loaded, aliases, log = await asyncio.gather(
         client.loaded(), client.aliases(), client.logs(model.key, tail=LOG_LINES)
     )
@@ -66,6 +67,14 @@ async def gather(client: NoaClient, key: str) -> Shown:
         aliases=tuple(each.name for each in aliases.aliases if each.key == model.key),
         log=log.lines,
     )
+
+
+async def _in_use(client: NoaClient) -> str:
+    """The key of the model in use: the path of one model means something else by that name."""
+    model = (await client.current()).model
+    if model is None:
+        raise ModelNotLoadedError("No model is in use; choose one with “noa switch KEY”.")
+    return model.key
 
 
 def lines(shown: Shown, now: datetime) -> Iterator[str]:

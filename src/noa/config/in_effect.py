@@ -52,7 +52,8 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "url": ("url", "NOA_URL"),
     "hfHome": ("hf_home", "HF_HOME"),
 }
-_OF_A_PROVIDER: Final[Mapping[str, str]] = {
+#: A field of a provider in ``noa.yaml`` and the attribute of ``ProviderConfig`` that it decides.
+OF_A_PROVIDER: Final[Mapping[str, str]] = {
     "apiKey": "api_key",
     "baseURL": "base_url",
     "defaultModel": "default_model",
@@ -99,7 +100,7 @@ def in_effect(configuration: Configuration, sources: Sources) -> list[InEffect]:
 
 
 def _of_provider(provider: ProviderConfig, path: str, tree: Tree) -> Iterator[InEffect]:
-    for name, attribute in _OF_A_PROVIDER.items():
+    for name, attribute in OF_A_PROVIDER.items():
         source = _source(tree, f"{path}.{name}")
         value = _shown(getattr(provider, attribute))
         if source != BY_DEFAULT or name in ("apiKey", "baseURL"):

@@ -120,7 +120,7 @@ def _folders(value: str) -> object:
     return [entry for entry in value.split(os.pathsep) if entry]
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """One setting: where it stands in the file, and the names of its variable (see ``Variables.forms``)."""
 
     path: str
@@ -130,25 +130,26 @@ class _Row(NamedTuple):
     read: Callable[[str], object] = _as_is
 
 
-_ROWS = (
-    _Row("defaultProvider", stems=("DEFAULT_PROVIDER",)),
-    _Row("models.maxLoaded", bare=("MODEL_MANAGER_MAX_LOADED",)),
-    _Row("models.memoryBudget", own=("NOA_MEMORY_BUDGET",)),
-    _Row("models.autoLoadDefault", bare=("MODEL_MANAGER_AUTO_LOAD_DEFAULT",), read=_flag),
-    _Row("models.performanceTracking", bare=("MODEL_MANAGER_ENABLE_PERFORMANCE_TRACKING",), read=_flag),
-    _Row("models.folders", own=("NOA_MODELS",), read=_folders),
-    _Row("state.path", bare=("MODEL_MANAGER_PERSISTENCE_PATH",)),
-    _Row("server.host", own=("NOA_HOST",)),
-    _Row("server.port", own=("NOA_PORT", "PORT")),
-    _Row("server.apiKey", own=("NOA_API_KEY",)),
-    _Row("server.allowedHosts", own=("NOA_ALLOWED_HOSTS",), read=_listed),
-    _Row("server.allowedOrigins", own=("NOA_ALLOWED_ORIGINS",), read=_listed),
-    _Row("telemetry.otlpEndpoint", own=("NOA_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")),
-    _Row("engine.llamaServer", own=("NOA_LLAMA_SERVER",)),
+#: Every setting that has a variable, but for those of providers.
+ROWS = (
+    Row("defaultProvider", stems=("DEFAULT_PROVIDER",)),
+    Row("models.maxLoaded", bare=("MODEL_MANAGER_MAX_LOADED",)),
+    Row("models.memoryBudget", own=("NOA_MEMORY_BUDGET",)),
+    Row("models.autoLoadDefault", bare=("MODEL_MANAGER_AUTO_LOAD_DEFAULT",), read=_flag),
+    Row("models.performanceTracking", bare=("MODEL_MANAGER_ENABLE_PERFORMANCE_TRACKING",), read=_flag),
+    Row("models.folders", own=("NOA_MODELS",), read=_folders),
+    Row("state.path", bare=("MODEL_MANAGER_PERSISTENCE_PATH",)),
+    Row("server.host", own=("NOA_HOST",)),
+    Row("server.port", own=("NOA_PORT", "PORT")),
+    Row("server.apiKey", own=("NOA_API_KEY",)),
+    Row("server.allowedHosts", own=("NOA_ALLOWED_HOSTS",), read=_listed),
+    Row("server.allowedOrigins", own=("NOA_ALLOWED_ORIGINS",), read=_listed),
+    Row("telemetry.otlpEndpoint", own=("NOA_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")),
+    Row("engine.llamaServer", own=("NOA_LLAMA_SERVER",)),
 )
 
 #: What can be set of a provider: the field in the file, and the end of its prefixed variable.
-_PROVIDER_FIELDS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+PROVIDER_FIELDS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("apiKey", "API_KEY", _as_is),
     ("baseURL", "BASE_URL", _as_is),
     ("defaultModel", "DEFAULT_MODEL", _as_is),
@@ -162,7 +163,7 @@ def lay_over(tree: Tree, variables: Variables) -> Tree:
     """The tree with every variable that is set in place of what the file says. The file's tree must be checked."""
     data = {**tree.data, "providers": [dict(provider) for provider in tree.data.get("providers") or ()]}
     origins = dict(tree.origins)
-    for row in _ROWS:
+    for row in ROWS:
         found = variables.find(*row.own, *variables.forms(bare=row.bare, stems=row.stems))
         if found is not None:
             section, _, field = row.path.rpartition(".")
@@ -182,7 +183,7 @@ def _lay_over_provider(
     bare = {"apiKey": preset.key_variables, "baseURL": preset.base_url_variables}
     found: dict[str, Found] = {}
     read: dict[str, object] = {}
-    for field, end, reader in _PROVIDER_FIELDS:
+    for field, end, reader in PROVIDER_FIELDS:
         stems = tuple(f"{stem}_{end}" for stem in preset.variable_stems)
         value = variables.find(*variables.forms(bare=bare.get(field, ()), stems=stems))
         if value is not None:

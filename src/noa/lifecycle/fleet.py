@@ -26,6 +26,7 @@ MIN_RESIDENCY_S: Final = 2.0
 class Fleet:
     """Every slot, those that take a place, and those that come back by themselves.
 
+    ``begun`` are those that were ever begun to be loaded: all others just stand by as available.
     ``kept`` is what the disk says of the models to load again after a restart. ``now`` is set before each step;
     ``changed`` says that whoever could not be served before may be now.
     """
@@ -33,6 +34,7 @@ class Fleet:
     def __init__(self, room: Room, outbox: Outbox) -> None:
         self.now = 0.0
         self.slots: dict[str, Slot] = {}
+        self.begun: dict[str, Slot] = {}
         self.resident: dict[str, Slot] = {}
         self.reviving: dict[str, Slot] = {}
         self.kept: dict[str, LoadOptions] = {}
@@ -50,6 +52,8 @@ class Fleet:
             slot = Slot(message.key, message.owned, message.size_bytes, message.concurrency)
             self.slots[message.key] = slot
         slot.gone = False
+        if slot.withdrawn and not (slot.owned or message.owned):
+            self._returned(slot)
         slot.default_bytes, slot.default_threads = message.size_bytes, message.threads
         if slot.status not in RESIDENT:
             slot.owned, slot.size_bytes = message.owned, slot.size_for(slot.options)
@@ -74,6 +78,7 @@ class Fleet:
         """Drop the slot of a model that is neither offered nor in use."""
         if slot.gone and slot.status not in RESIDENT:
             self.slots.pop(slot.key, None)
+            self.begun.pop(slot.key, None)
             self.reviving.pop(slot.key, None)
 
     def incarnation(self, key: str, generation: int) -> Slot | None:
@@ -101,7 +106,7 @@ class Fleet:
         slot.options = options
         slot.size_bytes = slot.size_for(options)
         slot.loaded_since = self.now
-        self.resident[slot.key] = slot
+        self.begun[slot.key] = self.resident[slot.key] = slot
         self._outbox.publish("model-loading", key=slot.key, phase="starting")
         self._start(slot)
         return True
@@ -197,8 +202,33 @@ class Fleet:
         elif slot.unloaders and not slot.stopping:
             slot.stop_reason = reason
 
+    def withdraw(self, slot: Slot) -> None:
+        """Its provider is there no more: it goes once nobody uses it, and does not come back by itself."""
+        slot.gone = True
+        slot.revive = False
+        self.reviving.pop(slot.key, None)
+        if slot.status in RESIDENT:
+            slot.withdrawn = True
+            self.drain(slot, "withdrawn")
+        self.forget_if_gone(slot)
+
+    def _returned(self, slot: Slot) -> None:
+        """It runs elsewhere, and is there again before it was let go."""
+        slot.withdrawn = False
+        if slot.status is ModelStatus.DRAINING and not (slot.unloaders or slot.stopping or slot.committing):
+            self.resume(slot)
+
+    def reconsider(self, message: m.Reconsidered) -> None:
+        """Another provider has this name: what failed there may be tried again at once."""
+        for slot in self.begun.values():
+            if slot.key.partition(":")[0] == message.provider and slot.status not in RESIDENT:
+                slot.failures = 0
+                slot.cool_until = self.now
+
     def resume(self, slot: Slot) -> None:
-        """It stays after all."""
+        """It stays after all, unless there is another reason for it to go."""
+        if slot.withdrawn:
+            return
         slot.move(Move.RESUME)
         slot.stop_reason = ""
 

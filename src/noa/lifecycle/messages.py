@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from noa.errors import AIProviderError
+from noa.lifecycle.eviction import Room
 from noa.models import LoadOptions
 from noa.state import Change
 
@@ -45,6 +46,24 @@ class Gone(Input, frozen=True, kw_only=True):
     """A model is offered no longer. It is forgotten unless it is in use."""
 
     key: str
+
+
+class Withdrawn(Input, frozen=True, kw_only=True):
+    """The provider of a model is there no more: nobody else gets the model, and it goes once nobody uses it."""
+
+    key: str
+
+
+class Reconsidered(Input, frozen=True, kw_only=True):
+    """Another provider has this name now: what failed with the one before may be tried again at once."""
+
+    provider: str
+
+
+class RoomChanged(Input, frozen=True, kw_only=True):
+    """There is more room from now on, or less. Its ``cores`` are those that there always were."""
+
+    room: Room
 
 
 class Restored(Input, frozen=True, kw_only=True):

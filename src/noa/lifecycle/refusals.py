@@ -86,6 +86,13 @@ def no_such_alias(name: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"There is no alias “{name}”. See what there is with: noa alias ls")
 
 
+def withdrawn(key: str) -> ModelUnavailableError:
+    """Its provider was taken out of the configuration; only those who used it before still do."""
+    provider = key.partition(":")[0]
+    sentence = f"{provider} was taken out of the configuration, and {key} with it."
+    return ModelUnavailableError(sentence, provider=provider, retry_after_s=5)
+
+
 def unloaded_meanwhile(key: str) -> ConflictError:
     """Somebody unloads what this one wants loaded."""
     return ConflictError(f"{key} was unloaded by somebody else meanwhile.")

@@ -10,7 +10,7 @@ applied only when it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from noa.errors import AIProviderError, ModelNotLoadedError
@@ -53,6 +53,9 @@ class Scheduler:
             m.Known: self._fleet.known,
             m.Sized: self._fleet.sized,
             m.Gone: self._fleet.gone,
+            m.Withdrawn: self._withdrawn,
+            m.Reconsidered: self._fleet.reconsider,
+            m.RoomChanged: self._room_changed,
             m.Restored: self._restored,
             m.Acquire: self._wish,
             m.Load: self._wish,
@@ -74,8 +77,9 @@ class Scheduler:
     def step(self, now: float, message: m.Input) -> list[m.Effect]:
         """Take in one input at ``now`` and answer what is to be done about it, in this order."""
         self._fleet.now = now
-        self._handlers[type(message)](message)
-        self._settle()
+        if not self._is_passed(message):
+            self._handlers[type(message)](message)
+            self._settle()
         return self._outbox.take()
 
     # What others may see.
@@ -99,6 +103,16 @@ class Scheduler:
         """A model as it stands, or ``None`` if it is unknown."""
         slot = self._fleet.slots.get(key)
         return None if slot is None else SlotView.of(slot)
+
+    def view_of_begun(self, key: str) -> SlotView | None:
+        """The same of a model that was ever begun to be loaded; ``None`` for one that just stands by."""
+        slot = self._fleet.begun.get(key)
+        return None if slot is None else SlotView.of(slot)
+
+    @property
+    def begun(self) -> Collection[str]:
+        """The models that were ever begun to be loaded: all others just stand by as available."""
+        return self._fleet.begun.keys()
 
     def residents(self) -> list[SlotView]:
         """The models that take a place now, oldest first."""
@@ -126,7 +140,21 @@ class Scheduler:
             return plan_load(key, slot.size_bytes, slot.threads, residents, room)
         return plan_load(key, size_bytes, options.threads or slot.default_threads, residents, room)
 
-    # Inputs: what is wanted.
+    # Inputs: what there is, and what is wanted.
+
+    def _withdrawn(self, message: m.Withdrawn) -> None:
+        slot = self._fleet.slots.get(message.key)
+        if slot is None:
+            return
+        waiting = self._line.waiting_for(slot.key, m.Acquire, m.Load, m.Switch)
+        held = [each for each in waiting if isinstance(each.wish, m.Acquire) and each.wish.within in slot.holds]
+        self._refuse_each((each for each in waiting if each not in held), refusals.withdrawn(slot.key))
+        self._line.renounce(slot.key)
+        self._fleet.withdraw(slot)
+
+    def _room_changed(self, message: m.RoomChanged) -> None:
+        self._fleet.room = message.room
+        self._fleet.changed = True
 
     def _restored(self, message: m.Restored) -> None:
         self._aliases.restore(message.aliases)
@@ -139,10 +167,32 @@ class Scheduler:
         self._line.join(message, self._fleet.now)
 
     def _refusal(self, message: m.Acquire | m.Load | m.Switch) -> AIProviderError | None:
+        name = message.name if isinstance(message, m.Acquire) else message.key
+        slot = self._fleet.slots.get(self._aliases.meaning(name) or "")
+        if slot is not None and slot.withdrawn:
+            leased = isinstance(message, m.Acquire) and message.within in slot.holds
+            return None if leased else refusals.withdrawn(slot.key)
         if isinstance(message, m.Acquire):
             waiting = len(self._line)
             return refusals.line_too_long(message.name, waiting) if waiting >= MAX_WAITING else None
         return self._changes.refusal(message)
+
+    def _is_passed(self, message: m.Input) -> bool:
+        """Let a request come to a model, or go, where that concerns nobody else: that is most, and settles nothing.
+
+        Says whether it was such a one, and is done with.
+        """
+        if self._line or self._fleet.reviving or len(self._fleet.resident) > self._fleet.room.max_models:
+            return False
+        if isinstance(message, m.Acquire):
+            slot = self._fleet.slots.get(self._aliases.meaning(message.name) or "")
+            return slot is not None and slot.is_nobody_elses and self._admit(slot, message)
+        if isinstance(message, m.Release) and message.waiter in self._admitted:
+            slot = self._fleet.slots.get(self._admitted[message.waiter][0])
+            if slot is not None and slot.is_nobody_elses:
+                self._release(message)
+                return True
+        return False
 
     def _unload(self, message: m.Unload) -> None:
         slot = self._fleet.slots.get(message.key)

@@ -40,6 +40,7 @@ class Slot:
     written, ``stopping`` that ``Stop`` was ordered. ``unloaders`` are those who unload it by hand, with their deadlines
     if they have one; ``ended`` is why it ended by itself while such a change was being written. ``retry_after`` is the
     model (key and generation) that makes room for its second start; ``retried`` that there was, or is to be, one.
+    ``withdrawn`` says that its provider is there no more, so that it drains whatever becomes of other reasons to.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Slot:
     revive: bool = False
     retry_after: tuple[str, int] | None = None
     retried: bool = False
+    withdrawn: bool = False
 
     def size_for(self, options: LoadOptions) -> int:
         """What it needs when it is started with these options; what it needs without any where that was not said."""
@@ -105,6 +107,13 @@ class Slot:
         return self.status is ModelStatus.LOADED and self.idle and not spoken_for
 
     @property
+    def is_nobody_elses(self) -> bool:
+        """Loaded somewhere else, to stay until somebody says otherwise: that it is used takes nothing from anybody."""
+        if self.owned or self.status is not ModelStatus.LOADED or self.options.ttl_s is not None:
+            return False
+        return not (self.committing or self.owed or self.unloaders)
+
+    @property
     def has_place(self) -> bool:
         """Whether it can serve one more request."""
         if self.concurrency is None:
@@ -133,7 +142,7 @@ class Slot:
         self.unloaders.clear()
         self.owed.clear()
         self.retry_after = None
-        self.retried = False
+        self.retried = self.withdrawn = False
         self.started = self.announced = self.committing = self.stopping = False
         self.stop_reason = ""
         self.ended = None

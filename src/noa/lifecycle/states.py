@@ -53,9 +53,3 @@ def advance(status: ModelStatus, move: Move) -> ModelStatus:
         return TRANSITIONS[status, move]
     except KeyError:
         raise IllegalTransitionError(f"a model that is {status} cannot “{move}”") from None
-
-
-def diagram() -> str:
-    """The table as a Mermaid state diagram."""
-    rows = [f"    {before} --> {after}: {move}" for (before, move), after in TRANSITIONS.items()]
-    return "\n".join(["stateDiagram-v2", "    [*] --> available: discovered", *rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,13 +17,14 @@ from noa.manager.capabilities import Capabilities
 from noa.manager.choices import Choices
 from noa.manager.pointing import Pointing
 from noa.manager.profiles import Profiles
+from noa.manager.reloading import Reloading
 from noa.manager.splitting import Splitting
 from noa.manager.sync import SyncDoor
 from noa.providers.factory import ProviderFactory
 from noa.runtime.protocol import Runtime
 
 
-class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices, Callers):
+class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices, Callers, Reloading):
     """Finds, loads, switches, measures and serves models, and remembers it all.
 
     ``configuration`` defaults to what the environment says. State is kept in memory unless ``persistence_path`` names a
@@ -50,16 +52,19 @@ class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices, Callers
         runtime: Runtime | None = None,
     ) -> None:
         super().__init__()
+        self._arguments = {
+            "default_provider": default_provider,
+            "auto_load_default": auto_load_default,
+            "max_loaded_models": max_loaded_models,
+            "persistence_path": None if persistence_path is None else Path(persistence_path).absolute(),
+            "enable_performance_tracking": enable_performance_tracking,
+            "enable_auto_switch": enable_auto_switch,
+            "auto_switch_threshold": auto_switch_threshold,
+        }
+        if configuration is None:
+            self.read_by(Configuration.from_environment)
         configuration = configuration or Configuration.from_environment()
-        self.configuration = configuration.with_arguments(
-            default_provider=default_provider,
-            auto_load_default=auto_load_default,
-            max_loaded_models=max_loaded_models,
-            persistence_path=None if persistence_path is None else Path(persistence_path).absolute(),
-            enable_performance_tracking=enable_performance_tracking,
-            enable_auto_switch=enable_auto_switch,
-            auto_switch_threshold=auto_switch_threshold,
-        )
+        self.configuration = configuration.with_arguments(**self._arguments)
         self._factory = provider_factory
         self._runtime = runtime
         persists = enable_persistence and self.configuration.persistence_path is not None
@@ -70,7 +75,9 @@ class ModelManager(Capabilities, Profiles, Pointing, Splitting, Choices, Callers
     @classmethod
     def from_environment(cls, prefix: str = "AI_", **options: Any) -> Self:
         """A manager configured by the environment, ``.env`` and ``noa.yaml``; ``options`` as for the constructor."""
-        return cls(configuration=Configuration.from_environment(prefix), **options)
+        manager = cls(configuration=Configuration.from_environment(prefix), **options)
+        manager.read_by(partial(Configuration.from_environment, prefix))
+        return manager
 
     # Life.
 

@@ -77,7 +77,7 @@ class Pointing(Questions):
     async def auto_switch_to_best_model(self, capability: ModelCapability | str) -> SwitchResult:
         """Switch to the best measured model that can do it. Raises ``ModelNotFoundError`` if none was measured."""
         capability = ModelCapability(capability)
-        found = best(self.registry.models_by_capability(capability))
+        found = best(self.registry.used(capability))
         if found is None:
             raise ModelNotFoundError(f"No model that can do {capability} was measured yet; profile one first.")
         entry, score = found

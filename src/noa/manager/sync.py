@@ -31,6 +31,7 @@ from noa.manager.loop_thread import BlockingStream, LoopThread
 from noa.manager.pointing import Pointing
 from noa.manager.profiles import Profiles
 from noa.manager.questions import Questions
+from noa.manager.reloading import Reloading
 from noa.manager.residency import Residency
 from noa.manager.splitting import Splitting
 from noa.models import ActiveModel, ModelInfo
@@ -52,13 +53,17 @@ class SyncRegistry(Blocking):
     models = reads(Registry.models)
     models_by_capability = reads(Registry.models_by_capability)
     search = reads(Registry.search)
+    page = reads(Registry.page)
+    used = reads(Registry.used)
+    count = reads(Registry.count)
     counts = reads(Registry.counts)
     __len__ = reads(Registry.__len__)
     __contains__ = reads(Registry.__contains__)
+    _keys = reads(lambda registry: [*registry])
 
     def __iter__(self) -> Iterator[str]:
         """Every key."""
-        return iter([entry.key for entry in self.models()])
+        return iter(self._keys())
 
 
 class SyncLeasedModel(Blocking):
@@ -188,8 +193,10 @@ class SyncModelManager(Blocking):
 
     @property
     def configuration(self) -> Configuration:
-        """What it was configured with."""
+        """What it is configured with."""
         return self._manager.configuration
+
+    reload = waits(Reloading.reload)
 
     # Events.
 

@@ -21,13 +21,15 @@ class BrokenProvider:
         self.name = name
         self._error = error
 
-    def _failure(self) -> AIProviderError:
+    @property
+    def failure(self) -> AIProviderError:
+        """Why it is of no use, to be raised."""
         # A copy, since an exception that is raised collects the traces of everybody who was told.
         return copy.copy(self._error)
 
     async def list_models(self) -> Sequence[Offer]:
         """Fail."""
-        raise self._failure()
+        raise self.failure
 
     async def health(self) -> Health:
         """Say that it is down, and why."""
@@ -35,11 +37,11 @@ class BrokenProvider:
 
     async def verify(self, model_id: str) -> ModelInfo:  # noqa: ARG002 - the protocol's
         """Fail."""
-        raise self._failure()
+        raise self.failure
 
     async def open(self, request: RawRequest) -> RawResponse:  # noqa: ARG002 - the protocol's
         """Fail."""
-        raise self._failure()
+        raise self.failure
 
     async def complete(
         self,
@@ -48,7 +50,7 @@ class BrokenProvider:
         endpoint: Endpoint | None = None,  # noqa: ARG002 - the protocol's
     ) -> ChatReply:
         """Fail."""
-        raise self._failure()
+        raise self.failure
 
     async def stream(
         self,
@@ -57,7 +59,7 @@ class BrokenProvider:
         endpoint: Endpoint | None = None,  # noqa: ARG002 - the protocol's
     ) -> AsyncGenerator[ChatEvent, None]:
         """Fail."""
-        raise self._failure()
+        raise self.failure
         yield  # type: ignore[unreachable]  # makes this a generator, as the protocol wants
 
     async def embed(
@@ -67,7 +69,7 @@ class BrokenProvider:
         endpoint: Endpoint | None = None,  # noqa: ARG002 - the protocol's
     ) -> EmbeddingReply:
         """Fail."""
-        raise self._failure()
+        raise self.failure
 
     async def forget(self, endpoint: Endpoint) -> None:
         """Do nothing."""

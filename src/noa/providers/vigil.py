@@ -24,13 +24,22 @@ class Vigil:
 
     def __init__(self) -> None:
         self._watched: dict[str, dict[str, Callable[[], None]]] = {}
+        self._backends: dict[str, Lifecycled] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def watch(self, name: str, backend: Lifecycled, model_id: str, left: Callable[[], None]) -> None:
         """The backend of the provider ``name`` has loaded a model; ``left`` is called when it has it no longer."""
         self._watched.setdefault(name, {})[model_id] = left
+        self._backends[name] = backend
         if name not in self._tasks:
-            self._tasks[name] = asyncio.get_running_loop().create_task(self._keep(name, backend))
+            self._tasks[name] = asyncio.get_running_loop().create_task(self._keep(name))
+
+    def replace(self, name: str, backend: object) -> None:
+        """Another provider has this name from now on, or none has; one that has no such backend is not asked."""
+        if name in self._backends and isinstance(backend, Lifecycled):
+            self._backends[name] = backend
+        elif name in self._backends:
+            self._watched[name].clear()
 
     def leave(self, name: str, model_id: str) -> None:
         """The model is being unloaded from here."""
@@ -43,19 +52,19 @@ class Vigil:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, name: str, backend: Lifecycled) -> None:
+    async def _keep(self, name: str) -> None:
         try:
             while self._watched[name]:
                 await asyncio.sleep(INTERVAL_S)
-                await self._look(name, backend)
+                await self._look(name)
         finally:
-            del self._tasks[name]
+            del self._tasks[name], self._backends[name]
 
-    async def _look(self, name: str, backend: Lifecycled) -> None:
+    async def _look(self, name: str) -> None:
         # Whoever is loaded while the backend answers may be missing from the answer.
         before = dict(self._watched[name])
         try:
-            resident = await backend.resident()
+            resident = await self._backends[name].resident()
         except AIProviderError as error:
             logger.debug("%s did not say what it has loaded: %s", name, error.message)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
@@ -17,6 +18,10 @@ from noa.selection.wish import is_auto
 CURRENT = "current"
 #: Words that stand where a name could in the paths of the management API, so that a model of that name had none.
 ROUTE_WORDS: Final = frozenset({"loaded", "statistics", "load", "unload", "switch", "discover", "save-state", "select"})
+
+#: Of more models than this an unknown id is compared with that many whose ids begin like it, with as many characters.
+MOST_COMPARED: Final = 1_000
+BEGINNING: Final = 3
 
 _ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -111,9 +116,22 @@ def _bare(name: str, names: Names) -> str:
     raise _not_found(f"There is no model “{name}”", name, None, names)
 
 
+def _comparable(model_id: str, provider: str | None, names: Names) -> Mapping[str, str]:
+    """The keys by the ids that may be meant by one that nobody has: to compare very many would hold everybody up."""
+    theirs = "" if provider is None else f"{provider}:"
+    if len(names.keys) <= MOST_COMPARED:
+        return {key.partition(":")[2]: key for key in names.keys if key.startswith(theirs)}
+    alike = (each for each in names.keys_by_id if each.startswith(model_id[:BEGINNING]))
+    return {
+        each: key
+        for each in itertools.islice(alike, MOST_COMPARED)
+        for key in names.keys_by_id[each]
+        if key.startswith(theirs)
+    }
+
+
 def _not_found(sentence: str, model_id: str, provider: str | None, names: Names) -> AIProviderError:
-    of_provider = (key for key in names.keys if provider is None or key.startswith(f"{provider}:"))
-    by_id = {key.partition(":")[2]: key for key in of_provider}
+    by_id = _comparable(model_id, provider, names)
     begun = [key for each, key in by_id.items() if model_id and each.startswith(model_id)]
     close = begun if len(begun) == 1 else [by_id[each] for each in difflib.get_close_matches(model_id, by_id, n=3)]
     hint = f"; did you mean {' or '.join(close)}?" if close else ". See what there is with: noa ls"

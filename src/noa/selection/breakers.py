@@ -126,6 +126,12 @@ class Breakers:
         for _, breaker in self._of(key):
             breaker.left(sent_at)
 
+    def forget(self, provider: str) -> None:
+        """This is another provider from now on: what was seen of it and its models counts no more."""
+        for name in [name for name in self._by_name if name.partition(":")[0] == provider]:
+            del self._by_name[name], self._scopes[name]
+        self._chains.clear()
+
     def figures(self, now: float) -> Sequence[BreakerFigures]:
         """Every breaker there is, providers first."""
         names = sorted(self._by_name, key=lambda name: (self._scopes[name] is Scope.MODEL, name))

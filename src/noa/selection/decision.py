@@ -95,7 +95,46 @@ class Decision(Value, frozen=True, kw_only=True):
 class _Scored(msgspec.Struct, frozen=True):
     candidate: Candidate
     score: float | None
-    near_best: bool = False
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model should serve, before anybody has asked why; with everything that the explanation is made of.
+
+    Of most requests nobody ever asks, and to explain takes as long as to decide.
+    """
+
+    at: datetime
+    wish: Wish
+    chosen: str | None
+    order: tuple[str, ...]
+    reason: str
+    explored: bool
+    everyone: tuple[Candidate, ...]
+    eliminated: dict[str, str]
+    ranked: tuple[_Scored, ...]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether somebody was eliminated by a trouble that may soon be over."""
+        return any(each.unfit is not None and self.eliminated.get(each.key) == each.unfit for each in self.everyone)
+
+    def explained(self, request_id: str | None = None, outcome: Outcome | None = None) -> Decision:
+        """With what there is to say of every candidate, and what became of the request."""
+        ranks = {each.candidate.key: (place, each.score) for place, each in enumerate(self.ranked, 1)}
+        return Decision(
+            at=self.at,
+            wish=self.wish,
+            chosen=self.chosen,
+            order=self.order,
+            rule=_RULES[self.wish.prefer],
+            reason=self.reason,
+            explored=self.explored,
+            candidates=tuple(
+                _considered(each, self.eliminated.get(each.key), ranks.get(each.key)) for each in self.everyone
+            ),
+            request_id=request_id,
+            outcome=outcome,
+        )
 
 
 class ExploreBudget:
@@ -122,24 +161,32 @@ class ExploreBudget:
 def decide(
     wish: Wish, candidates: Iterable[Candidate], *, at: datetime, draw: Draw, may_explore: bool = False
 ) -> Decision:
-    """Choose among ``candidates``. ``draw`` is asked for chance where several are as good."""
-    everyone = list(candidates)
+    """Choose among ``candidates``, and say why. ``draw`` is asked for chance where several are as good."""
+    return judge(wish, candidates, at=at, draw=draw, may_explore=may_explore).explained()
+
+
+def judge(
+    wish: Wish, candidates: Iterable[Candidate], *, at: datetime, draw: Draw, may_explore: bool = False
+) -> Judgement:
+    """The same without the explanation."""
+    everyone = tuple(candidates)
     eliminated = {each.key: why for each in everyone if (why := why_not(each, wish))}
     ranked = _ranked(wish, [each for each in everyone if each.key not in eliminated])
-    chosen = _chosen(ranked, draw)
+    ties = _ties(wish.prefer, ranked)
+    chosen = _chosen(ties, draw)
     stalest = _to_explore(ranked, wish, chosen) if may_explore else None
     first = stalest or chosen
     order = dict.fromkeys(each.candidate.key for each in (first, chosen, *ranked) if each is not None)
-    ranks = {each.candidate.key: (place, each.score) for place, each in enumerate(ranked, 1)}
-    return Decision(
+    return Judgement(
         at=at,
         wish=wish,
         chosen=first.candidate.key if first else None,
         order=tuple(order),
-        rule=_RULES[wish.prefer],
-        reason=_reason(wish, first, explored=stalest is not None, ties=sum(each.near_best for each in ranked)),
+        reason=_reason(wish, first, explored=stalest is not None, ties=len(ties)),
         explored=stalest is not None,
-        candidates=tuple(_considered(each, eliminated.get(each.key), ranks.get(each.key)) for each in everyone),
+        everyone=everyone,
+        eliminated=eliminated,
+        ranked=tuple(ranked),
     )
 
 
@@ -149,9 +196,8 @@ def why_not(candidate: Candidate, wish: Wish) -> str | None:
     An unknown price or window meets no limit on it. What can only be known by serving, speed and success, may be
     unknown: otherwise nobody would ever be the first to be measured.
     """
-    missing = [each.value for each in wish.capabilities if each not in candidate.capabilities]
     window, found = candidate.context_window, candidate.prediction
-    if missing:
+    if missing := _missing(candidate, wish):
         return f"not known to do {', '.join(missing)}"
     if wish.models and candidate.key not in wish.models:
         return f"not among the models of {wish.policy or 'the request'}"
@@ -173,6 +219,14 @@ def why_not(candidate: Candidate, wish: Wish) -> str | None:
     return candidate.unfit
 
 
+def _missing(candidate: Candidate, wish: Wish) -> Sequence[str]:
+    missing: Sequence[str] = ()
+    for each in wish.capabilities:
+        if each not in candidate.capabilities:
+            missing = [*missing, each.value]
+    return missing
+
+
 _RULES = {
     Objective.SPEED: "the lowest predicted latency",
     Objective.COST: "the lowest predicted cost; the faster of two that cost the same; under 95 % success comes last",
@@ -183,27 +237,32 @@ _RULES = {
 
 def _ranked(wish: Wish, eligible: Sequence[Candidate]) -> list[_Scored]:
     """Best first. Whoever has no score stands behind those that have one: ready ones first, then by key."""
-    scores = _scores(wish.prefer, [each.prediction for each in eligible])
+    prefer = wish.prefer
+    doubtful, then_faster = prefer is Objective.COST, prefer in (Objective.COST, Objective.RELIABILITY)
+    scores = _scores(prefer, [each.prediction for each in eligible])
     scored = [_Scored(each, score) for each, score in zip(eligible, scores, strict=True)]
     scored.sort(
         key=lambda each: (
-            _is_unreliable(wish.prefer, each.candidate.prediction),
+            doubtful and _is_unreliable(prefer, each.candidate.prediction),
             each.score is None,
             each.score or 0.0,
-            _tie_breaker(wish.prefer, each.candidate.prediction),
+            _latency(each.candidate.prediction) if then_faster else 0.0,
             not each.candidate.ready,
             each.candidate.busy,
             each.candidate.key,
         )
     )
-    best = scored[0] if scored else None
-    return [_Scored(each.candidate, each.score, best is not None and _near(wish.prefer, each, best)) for each in scored]
+    return scored
 
 
 def _is_unreliable(prefer: Objective, found: Prediction) -> bool:
     if prefer is not Objective.COST or found.success_rate is None:
         return False
     return found.success_rate + found.success_margin < CHEAP_BUT_GOOD
+
+
+def _latency(found: Prediction) -> float:
+    return float("inf") if found.latency_ms is None else found.latency_ms
 
 
 def _scores(prefer: Objective, predictions: Sequence[Prediction]) -> list[float | None]:
@@ -230,9 +289,8 @@ def _balanced(predictions: Sequence[Prediction]) -> list[float | None]:
         _from_best_to_worst([each.cost_usd for each in predictions]),
         _from_best_to_worst([_failures(each, 1e-6) for each in predictions], LEAST_FAILURE_SPREAD),
     )
-    return [
-        sum(weight * value for weight, value in zip(BALANCE, row, strict=True)) for row in zip(*columns, strict=True)
-    ]
+    slow, dear, failing = BALANCE
+    return [slow * latency + dear * cost + failing * failures for latency, cost, failures in zip(*columns, strict=True)]
 
 
 def _from_best_to_worst(values: Sequence[float | None], least_spread: float = 0.0) -> list[float]:
@@ -246,29 +304,32 @@ def _from_best_to_worst(values: Sequence[float | None], least_spread: float = 0.
     return [1.0 if value is None else (value - low) / spread if spread else 0.0 for value in values]
 
 
-def _tie_breaker(prefer: Objective, prediction: Prediction) -> float:
-    if prefer in (Objective.COST, Objective.RELIABILITY) and prediction.latency_ms is not None:
-        return prediction.latency_ms
-    return float("inf")
-
-
-def _near(prefer: Objective, each: _Scored, best: _Scored) -> bool:
-    if each.score is None or best.score is None:
-        return each.score is best.score and each.candidate.ready == best.candidate.ready
+def _ties(prefer: Objective, ranked: Sequence[_Scored]) -> list[_Scored]:
+    """Those that are about as good as the best, and it."""
+    if not ranked:
+        return []
+    best = ranked[0]
+    if best.score is None:
+        return [each for each in ranked if each.score is None and each.candidate.ready == best.candidate.ready]
     room = TIE if prefer is Objective.BALANCED else 0.0 if prefer is Objective.RELIABILITY else TIE * best.score
-    if _is_unreliable(prefer, each.candidate.prediction) != _is_unreliable(prefer, best.candidate.prediction):
-        return False
-    ours, its = each.candidate.prediction.latency_ms, best.candidate.prediction.latency_ms
-    alike = (
-        prefer in (Objective.SPEED, Objective.BALANCED)
-        or ours == its
-        or (ours is not None and its is not None and ours <= its * (1 + TIE))
-    )
-    return each.score <= best.score + room and alike
+    doubted = _is_unreliable(prefer, best.candidate.prediction)
+    found = list[_Scored]()
+    for each in ranked:
+        worse = each.score is None or each.score > best.score + room
+        if worse or _is_unreliable(prefer, each.candidate.prediction) != doubted:
+            break  # Whoever comes after that is no better.
+        if _is_as_fast(prefer, each.candidate.prediction.latency_ms, best.candidate.prediction.latency_ms):
+            found.append(each)
+    return found
 
 
-def _chosen(ranked: Sequence[_Scored], draw: Draw) -> _Scored | None:
-    ties = [each for each in ranked if each.near_best]
+def _is_as_fast(prefer: Objective, ours: float | None, its: float | None) -> bool:
+    if prefer in (Objective.SPEED, Objective.BALANCED) or ours == its:
+        return True
+    return ours is not None and its is not None and ours <= its * (1 + TIE)
+
+
+def _chosen(ties: Sequence[_Scored], draw: Draw) -> _Scored | None:
     idle = [each for each in ties if each.candidate.ready and each.candidate.busy == 0]
     choices = idle or [each for each in ties if each.candidate.ready] or ties
     if len(choices) < 2:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from socket import socket
 
 from fastapi import FastAPI
@@ -22,6 +18,7 @@ from noa.errors import AIProviderError, ConfigurationError
 from noa.manager import ModelManager
 from noa.server import garbage
 from noa.server.alias_api import AliasRoutes
+from noa.server.config_api import ConfigRoutes
 from noa.server.dispatcher import Dispatcher
 from noa.server.errors import encode_envelope, headers_of, internal_error, no_route, wrong_method
 from noa.server.event_stream import EventRoute
@@ -37,6 +34,7 @@ from noa.server.relay import HOLD_S, Relay
 from noa.server.routes import (
     Table,
     add_alias_routes,
+    add_config_routes,
     add_event_routes,
     add_key_routes,
     add_model_routes,
@@ -50,6 +48,7 @@ from noa.server.routes import (
 )
 from noa.server.security import check_exposure
 from noa.server.selection_api import SelectionRoutes
+from noa.server.signals import on_signals
 from noa.server.split_api import SplitRoutes
 from noa.server.status_api import Readiness, StatusRoutes
 from noa.server.usage_api import UsageRoutes
@@ -111,6 +110,7 @@ def _framework(manager: ModelManager, readiness: Readiness, streams: LiveStreams
     add_usage_routes(table, UsageRoutes(manager))
     add_event_routes(table, EventRoute(manager, streams))
     add_key_routes(table, KeyRoutes(manager))
+    add_config_routes(table, ConfigRoutes(manager))
     describe_hot_routes(documentation)
     documentation.install(app)
     app.add_exception_handler(AIProviderError, _refusal)
@@ -145,6 +145,7 @@ def _told(error: Exception, method: str, path: str, request_id: str) -> AIProvid
 def serve(
     configuration: Configuration,
     *,
+    read: Callable[[], Configuration] | None = None,
     prepare: Preparation | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
@@ -152,16 +153,21 @@ def serve(
 
     The order is: everything that can be refused at once is; the port is taken, and connections wait; the manager
     starts; connections are accepted, while ``/status/ready`` answers 503 and ``prepare`` runs; ``on_ready`` is told the
-    URL. Stopping lets running requests finish for a while; a second signal does not. Raises what keeps the server from
-    starting, whatever ``prepare`` raises included.
+    URL. Stopping lets running requests finish for a while; a second signal does not. SIGHUP reloads the configuration,
+    which ``read`` gives as it is then. Raises what keeps the server from starting, and whatever ``prepare`` raises.
     """
     check_exposure(configuration)
     sockets = bind(configuration.host, configuration.port)
     try:
-        here = configuration.evolve(port=port_of(sockets), server_url=None)
-        check_addresses(here)
+        port = port_of(sockets)
+
+        def here(told: Configuration) -> Configuration:
+            found = told.evolve(port=port if told.port == configuration.port else told.port, server_url=None)
+            check_addresses(found.evolve(host=configuration.host, port=port))
+            return found
+
         with garbage.restored(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(here, sockets, prepare, on_ready))
+            return runner.run(_serve(here(configuration), sockets, read and (lambda: here(read())), prepare, on_ready))
     finally:
         for each in sockets:
             each.close()
@@ -183,14 +189,17 @@ def check_addresses(configuration: Configuration) -> None:
 async def _serve(
     configuration: Configuration,
     sockets: Sequence[socket],
+    read: Callable[[], Configuration] | None,
     prepare: Preparation | None,
     on_ready: Callable[[str], None] | None,
 ) -> int:
     manager = ModelManager(configuration=configuration)
+    if read is not None:
+        manager.read_by(read)
     manager.persist_at(Place.of(configuration))
     app = create_app(manager)
     server = HttpServer(app, on_stop=app.end_streams)
-    with _on_signals(_stopper(server)):
+    with on_signals(server, manager):
         try:
             async with manager:
                 manager.announce(configuration.url)
@@ -232,37 +241,6 @@ async def _run(
         if server.force_exit:
             serving.cancel()
         await asyncio.gather(serving, preparing, return_exceptions=True)
-
-
-def _stopper(server: HttpServer) -> Callable[[], None]:
-    """What a signal does: the first stops, gracefully once the server runs; the second cuts what still goes on."""
-    task = asyncio.current_task()
-    assert task is not None
-
-    def stop() -> None:
-        again, server.should_exit = server.should_exit, True
-        if again:
-            server.force_exit = True
-        if again or not server.started:
-            task.cancel()
-
-    return stop
-
-
-@contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-        # No handlers can be set here; Ctrl-C cancels the main task, which ends everything just as well.
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -15,6 +15,9 @@ from noa.events import Event, EventBus
 from noa.manager import ModelManager
 from noa.server.live_stream import LiveStreams
 
+#: How many events are kept as they were written.
+KEPT_EVENTS: Final = 32
+
 
 class EventRoute:
     """Tells the manager's events to whoever listens."""
@@ -22,17 +25,26 @@ class EventRoute:
     def __init__(self, manager: ModelManager, streams: LiveStreams) -> None:
         self._manager = manager
         self._streams = streams
+        self._latest: dict[int, bytes] = {}
 
     async def listen(self, request: Request) -> Response:
         """What happens, as it happens; after ``Last-Event-ID`` first what is remembered since."""
         bus = self._manager.events
         after = last_event_id(request.headers.get("last-event-id"), bus)
-        return await self._streams.send(request, _encoded(bus, after))
+        return await self._streams.send(request, self._encoded(bus, after))
 
+    async def _encoded(self, bus: EventBus, after: int) -> AsyncGenerator[bytes, None]:
+        async for event in bus.listen(after):
+            yield self._told(event)
 
-async def _encoded(bus: EventBus, after: int) -> AsyncGenerator[bytes, None]:
-    async for event in bus.listen(after):
-        yield encode_event(event)
+    def _told(self, event: Event) -> bytes:
+        """All who listen are told the same, mostly at about the same time, so it is written once for them."""
+        told = self._latest.get(event.sequence)
+        if told is None:
+            told = self._latest[event.sequence] = encode_event(event)
+            if len(self._latest) > KEPT_EVENTS:
+                del self._latest[next(iter(self._latest))]
+        return told
 
 
 def encode_event(event: Event) -> bytes:

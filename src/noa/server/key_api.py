@@ -11,12 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from noa.caller_keys import NewCallerKey
-from noa.errors import AuthenticationError
 from noa.manager import ModelManager
 from noa.models import Value
-from noa.server.exchange import exchange_of
+from noa.server.ownership import require_owner
 from noa.server.request_body import read
-from noa.server.security import is_loopback
 from noa.server.wire import json_response
 
 
@@ -59,7 +57,7 @@ class KeyRoutes:
 
     async def list(self, request: Request) -> Response:
         """Every key for callers; never the keys themselves."""
-        self._require_owner(request)
+        require_owner(request, self._manager.configuration, "Keys are managed")
         entries = [
             KeyEntry(name=key.name, created_at=key.created_at, expires_at=key.expires_at, last_used=key.last_used)
             for key in self._manager.caller_keys()
@@ -69,7 +67,7 @@ class KeyRoutes:
 
     async def create(self, request: Request) -> Response:
         """Make a key for a caller. The answer is the only one that ever shows it."""
-        self._require_owner(request)
+        require_owner(request, self._manager.configuration, "Keys are managed")
         body = read(await request.body(), KeyBody)
         made: NewCallerKey = await self._manager.create_caller_key(body.name, valid_s=body.ttl)
         response = json_response(made, 201)
@@ -78,20 +76,7 @@ class KeyRoutes:
 
     async def revoke(self, request: Request) -> Response:
         """Have a key open nothing from now on."""
-        self._require_owner(request)
+        require_owner(request, self._manager.configuration, "Keys are managed")
         name = request.path_params["name"]
         await self._manager.revoke_caller_key(name)
         return json_response(KeyRevoked(message=f"The key “{name}” is revoked; it opens nothing any more.", name=name))
-
-    def _require_owner(self, request: Request) -> None:
-        """Let in the server's own key; where none is set, whoever is at this very machine."""
-        exchange = exchange_of(request)
-        if not exchange.caller.is_owner:
-            raise AuthenticationError(
-                "Keys are managed with the server's own key (NOA_API_KEY), not with one of those it manages."
-            )
-        client = exchange.scope.get("client")
-        if self._manager.configuration.api_key is None and client and not is_loopback(str(client[0])):
-            raise AuthenticationError(
-                "Keys are managed from the server's own machine, or with its key: set NOA_API_KEY for the server."
-            )

@@ -16,7 +16,8 @@ from starlette.responses import Response
 from noa.dialects import sse
 from noa.errors import AIProviderError, ModelNotFoundError, ValidationError
 from noa.manager import ModelManager
-from noa.models import LoadOptions, ModelCapability, ModelStatus, RegistryEntry, model_key, split_key
+from noa.model_index import Conditions
+from noa.models import LoadOptions, ModelCapability, ModelStatus, model_key, split_key
 from noa.presets import canonical_provider
 from noa.server import wire
 from noa.server.exchange import exchange_of
@@ -45,13 +46,15 @@ class ModelRoutes:
         query = request.query_params
         provider = query.get("provider")
         await self._manager.engine.refresh()
-        entries = self._manager.registry.search(
+        conditions = Conditions(
             provider=None if provider is None else self._provider(provider),
             capability=_choice(ModelCapability, "capability", query.get("capability")),
             status=_choice(ModelStatus, "status", query.get("status")),
         )
-        page, next_cursor = _page(entries, query.get("limit"), query.get("cursor"))
-        return json_response(wire.ModelList(models=page, count=len(page), next_cursor=next_cursor))
+        limit = _count("limit", query.get("limit"))
+        page = self._manager.registry.page(conditions, limit=limit, after=query.get("cursor"))
+        models, next_cursor = page.entries, page.entries[-1].key if page.more else msgspec.UNSET
+        return json_response(wire.ModelList(models=models, count=len(models), next_cursor=next_cursor))
 
     async def loaded(self, _: Request) -> Response:
         """The loaded models, oldest first, and the one in use."""
@@ -266,19 +269,3 @@ async def _told(lines: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]
         async for line in lines:
             yield sse.encode(line.encode())
     yield sse.encode(b"{}", event="end")
-
-
-def _page(
-    entries: list[RegistryEntry], limit: str | None, cursor: str | None
-) -> tuple[list[RegistryEntry], str | msgspec.UnsetType]:
-    """The entries after the one that ``cursor`` names, at most ``limit``, and the cursor of the next page."""
-    start = 0
-    if cursor is not None:
-        start = next((index for index, entry in enumerate(entries, 1) if entry.key == cursor), -1)
-        if start < 0:
-            raise ValidationError("cursor is none of this list; begin again without it.", details={"field": "cursor"})
-    count = _count("limit", limit)
-    if count is None:
-        return entries[start:], msgspec.UNSET
-    page = entries[start : start + count]
-    return page, page[-1].key if start + len(page) < len(entries) else msgspec.UNSET

@@ -38,7 +38,7 @@ class Metrics:
 
     def __init__(self, manager: ModelManager) -> None:
         self._manager = manager
-        self._registry = registry = Figures()
+        self.registry = registry = Figures()
         self._loads = Counter(names.MODEL_LOADS, "Models loaded.", [names.PROVIDER, names.MODEL], registry=registry)
         self._switches = Counter(names.MODEL_SWITCHES, "Switches of models.", registry=registry)
         self._loaded = Gauge(names.MODELS_LOADED, "Models that are loaded now.", registry=registry)
@@ -68,7 +68,7 @@ class Metrics:
             self._breakers.labels(Scope.PROVIDER, name).set(0)
         for breaker in self._manager.breakers():
             self._breakers.labels(breaker.scope, breaker.name).set(_BREAKER_STATES[breaker.state])
-        await exchange.answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        await exchange.answer(200, generate_latest(self.registry), CONTENT_TYPE_LATEST)
 
     def _look_at_models(self) -> None:
         loaded = self._manager.loaded_models

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from noa.dialects import anthropic, openai
-from noa.errors import ModelNotFoundError
 from noa.manager import ModelManager
-from noa.models import ModelStatus, RegistryEntry
+from noa.model_index import Conditions
+from noa.models import ModelStatus
 from noa.selection.aliases import CURRENT
 from noa.server.exchange import Exchange
 
@@ -36,64 +36,66 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 async def list_models(exchange: Exchange, manager: ModelManager) -> None:
     """``GET /v1/models``: aliases first, then the loaded models, then the others."""
     await manager.engine.refresh()
-    rows = listed(manager)
+    names, rows = names_of(manager), Rows(manager)
     if not exchange.is_anthropic:
-        await exchange.answer(200, openai.encode_models(map(_openai_row, rows)))
+        await exchange.answer(200, openai.encode_models(_openai_row(rows.of(name)) for name in names))
         return
     query = dict(parse_qsl(exchange.scope.get("query_string", b"").decode("latin-1")))
-    page, has_more = anthropic.page_of([_anthropic_row(row) for row in rows], query)
-    await exchange.answer(200, anthropic.encode_models(page, has_more=has_more))
+    page, has_more = anthropic.page_of(names, query)
+    shown = [_anthropic_row(rows.of(name)) for name in page]
+    await exchange.answer(200, anthropic.encode_models(shown, has_more=has_more))
 
 
 async def show_model(exchange: Exchange, manager: ModelManager) -> None:
     """``GET /v1/models/{id}``, by any name that requests may use."""
-    name = exchange.path.removeprefix("/v1/models/")
-    row = next((row for row in listed(manager) if row.name == name), None)
-    if row is None:
-        key = await manager.engine.find_key(name)
-        entry = manager.registry.get(key)
-        if entry is None:
-            raise ModelNotFoundError(f"No provider offers “{key}” now. See what there is with: noa ls")
-        row = _row(entry)
+    name, rows = exchange.path.removeprefix("/v1/models/"), Rows(manager)
+    if not rows.has(name):
+        name = await manager.engine.find_key(name)
+        manager.registry.offer(name)
+    row = rows.of(name)
     if exchange.is_anthropic:
         await exchange.answer(200, anthropic.encode_model(_anthropic_row(row)))
     else:
         await exchange.answer(200, openai.encode_model(_openai_row(row)))
 
 
-def listed(manager: ModelManager) -> Sequence[Listed]:
+def names_of(manager: ModelManager) -> Sequence[str]:
     """Everything that a request may name: ``current`` always, other aliases, keys."""
-    entries = manager.registry.models()
-    entries.sort(key=lambda entry: entry.status is not ModelStatus.LOADED)
-    by_key = {entry.key: entry for entry in entries}
-    aliases = manager.engine.aliases
-    oldest = min((entry.registered_at for entry in entries), default=None)
-    named = [
-        _alias(name, by_key.get(aliases.get(name, "")), oldest) for name in dict.fromkeys((CURRENT, *sorted(aliases)))
-    ]
-    return named + [_row(entry) for entry in entries]
+    registry = manager.registry
+    loaded = [entry.key for entry in registry.page(Conditions(status=ModelStatus.LOADED)).entries]
+    # Each name once, where it comes first.
+    return [*dict.fromkeys((CURRENT, *sorted(manager.engine.aliases))), *dict.fromkeys((*loaded, *registry))]
 
 
-def _alias(name: str, target: RegistryEntry | None, since: datetime | None) -> Listed:
-    if target is None:
-        return Listed(name=name, owner=OURSELVES, since=since)
-    return Listed(
-        name=name,
-        owner=OURSELVES,
-        since=since,
-        context_window=target.context_window,
-        max_tokens=target.max_tokens,
-    )
+class Rows:
+    """What is listed of each name."""
 
+    def __init__(self, manager: ModelManager) -> None:
+        self._registry = manager.registry
+        self._aliases = manager.engine.aliases
 
-def _row(entry: RegistryEntry) -> Listed:
-    return Listed(
-        name=entry.key,
-        owner=entry.provider,
-        since=entry.registered_at,
-        context_window=entry.context_window,
-        max_tokens=entry.max_tokens,
-    )
+    def has(self, name: str) -> bool:
+        """Whether it is listed."""
+        return name in self._registry or name in self._aliases or name == CURRENT
+
+    def of(self, name: str) -> Listed:
+        """The row of a name that is listed."""
+        if name == CURRENT or name in self._aliases:
+            return self._alias(name)
+        model = self._registry.offer(name).model
+        return Listed(
+            name=name,
+            owner=model.provider,
+            since=self._registry.registered_at(name),
+            context_window=model.context_window,
+            max_tokens=model.max_tokens,
+        )
+
+    def _alias(self, name: str) -> Listed:
+        target, since = self._aliases.get(name, ""), self._registry.oldest
+        if target not in self._registry:
+            return Listed(name=name, owner=OURSELVES, since=since)
+        return msgspec.structs.replace(self.of(target), name=name, owner=OURSELVES, since=since)
 
 
 def _openai_row(row: Listed) -> tuple[str, int, str]:

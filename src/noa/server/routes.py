@@ -11,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from noa.caller_keys import NewCallerKey
+from noa.config import Reloaded
 from noa.manager import ModelManager
 from noa.models import ModelCapability, ModelStatus, RegistryEntry
 from noa.selection.decision import Decision
 from noa.server import inference_api, model_listing, openai_api, profile_wire, wire
 from noa.server.alias_api import AliasRoutes
 from noa.server.anthropic_api import COUNT_TOKENS, MESSAGES
+from noa.server.config_api import ConfigRoutes
 from noa.server.dispatcher import MODEL_PATTERN, HotRoute
 from noa.server.event_stream import EventRoute
 from noa.server.exchange import Exchange
@@ -136,6 +138,8 @@ class Table:
             handler,
             methods=[method],
             response_model=None,
+            response_class=Response,
+            status_code=described.get("status", 200),
             tags=[tag],
             summary=(handler.__doc__ or "").split("\n")[0],
             openapi_extra=self._documentation.describe(*answers, **described),
@@ -208,6 +212,11 @@ def add_key_routes(table: Table, routes: KeyRoutes) -> None:
     table.add("GET", "/keys", "keys", routes.list, KeyList)
     table.add("POST", "/keys", "keys", routes.create, NewCallerKey, body=KeyBody, status=201)
     table.add("DELETE", "/keys/{name}", "keys", routes.revoke, KeyRevoked, **named)
+
+
+def add_config_routes(table: Table, routes: ConfigRoutes) -> None:
+    """``/api/v1/config/reload``."""
+    table.add("POST", "/config/reload", "configuration", routes.reload, Reloaded)
 
 
 def add_status_routes(table: Table, routes: StatusRoutes) -> None:

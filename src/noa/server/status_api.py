@@ -89,7 +89,7 @@ class StatusRoutes:
                 up=health.up,
                 latency_ms=health.latency_ms,
                 error=health.error,
-                models=len(self._manager.registry.search(provider=name)),
+                models=self._manager.registry.count(name),
             )
             for name, health in found.items()
         ]

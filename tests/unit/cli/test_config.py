@@ -12,6 +12,7 @@ from click.testing import Result
 from noa.config import Configuration, Sources, in_effect
 from noa.config.in_effect import ATTRIBUTES
 from noa.config.settings import Settings
+from scripted_server import ScriptedServer
 
 Noa = Callable[..., Result]
 CANARY = "sk-canary-0123456789"
@@ -90,6 +91,27 @@ def test_a_file_is_checked_and_what_is_wrong_named_with_its_line(noa: Noa, tmp_p
     assert "bad.yaml:2" in bad.stderr
     assert "origin.yaml:2" in noa("config", "check", "origin.yaml").stderr
     assert noa("config", "check", "none.yaml").exit_code == 2
+
+
+def test_a_reload_says_what_it_changed(server: ScriptedServer, noa: Noa) -> None:
+    lists = ("providersAdded", "providersChanged", "providersRemoved", "settings", "needsRestart")
+    nothing: dict[str, object] = {"file": None, **{name: [] for name in lists}}
+    server.answer("POST", "/api/v1/config/reload", nothing)
+    unchanged = noa("config", "reload")
+    assert unchanged.stdout == "There is no noa.yaml; the variables were read.\nNothing has changed.\n"
+    some = {**nothing, "file": "/x/noa.yaml", "providersAdded": ["groq", "work"], "needsRestart": ["server.port"]}
+    server.answer("POST", "/api/v1/config/reload", some)
+    changed = noa("config", "reload")
+    assert changed.stdout.splitlines() == [
+        "Read /x/noa.yaml.",
+        "Providers added: groq, work",
+        "Takes effect at the next start: server.port",
+    ]
+    assert msgspec.json.decode(noa("config", "reload", "--json").stdout) == some
+    server.refuse("POST", "/api/v1/config/reload", 400, "CONFIGURATION_ERROR", "noa.yaml:2: unknown field “x”.")
+    refused = noa("config", "reload")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "noa.yaml:2" in refused.stderr
 
 
 def test_the_schema_is_that_of_the_documentation(noa: Noa) -> None:

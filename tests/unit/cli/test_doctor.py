@@ -139,4 +139,8 @@ def test_an_engine_that_is_missing_is_named_with_how_to_get_it(
     noa: Noa, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert "noa[local]" in doctor(noa, port).findings["engine"]["advice"]
+    found = doctor(noa, port)
+    assert "noa[local]" in found.findings["engine"]["advice"]
+    assert found.of("extras") == "ok", "what one does not want need not be there"
+    assert "hub (models of Hugging Face by name)" in found.findings["extras"]["message"]
+    assert "noa[hub,plots,otel]" in found.findings["extras"]["advice"]

@@ -106,6 +106,14 @@ def test_json_has_a_stable_shape(fleet: ScriptedServer, noa: Noa) -> None:
     )
 
 
+def test_the_model_in_use_can_be_named_as_such(fleet: ScriptedServer, noa: Noa) -> None:
+    info = ModelInfo(id="sub/x", name="x", provider="llama.cpp")
+    fleet.answer("GET", "/api/v1/models/current", {"model": ActiveModel(key=KEY, model=info, loaded_at=MOMENT)})
+    assert noa("show", "current").stdout.splitlines()[0] == KEY
+    fleet.answer("GET", "/api/v1/models/current", {"model": None})
+    assert noa("show", "current").exit_code == 3
+
+
 def test_an_unknown_model_exits_with_3_and_a_provider_is_no_model(server: ScriptedServer, noa: Noa) -> None:
     server.refuse("GET", "/api/v1/models/nope", 404, "MODEL_NOT_FOUND", "There is no model “nope”.")
     assert noa("show", "nope").exit_code == 3

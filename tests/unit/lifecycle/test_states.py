@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from noa.lifecycle.states import TRANSITIONS, IllegalTransitionError, Move, advance, diagram
+from noa.lifecycle.states import TRANSITIONS, IllegalTransitionError, Move, advance
 from noa.models import ModelStatus
 
 
@@ -42,10 +42,3 @@ def test_every_move_is_used() -> None:
 def test_only_a_started_model_becomes_loaded() -> None:
     ways = {(before, move) for (before, move), after in TRANSITIONS.items() if after is ModelStatus.LOADED}
     assert ways == {(ModelStatus.LOADING, Move.STARTED), (ModelStatus.DRAINING, Move.RESUME)}
-
-
-def test_the_diagram_has_a_line_for_each_move() -> None:
-    lines = diagram().splitlines()
-    assert lines[0] == "stateDiagram-v2"
-    assert len(lines) == 2 + len(TRANSITIONS)
-    assert "    loading --> loaded: started" in lines

@@ -20,7 +20,7 @@ from noa.testing import FakeManager, FakeModel, FakeProvider
 GPT, TURBO = "openai:gpt-4", "openai:gpt-3.5-turbo"
 #: What only the server and Noa itself use of a manager, or what means something else here.
 INNER = {
-    *("engine", "events", "inference", "announce", "persist_at", "sync", "from_environment"),
+    *("engine", "events", "inference", "announce", "persist_at", "read_by", "sync", "from_environment"),
     *("observe", "caller_of", "admit"),
 }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from noa.errors import AIProviderError, ConfigurationError, ModelNotFoundError, ValidationError
-from noa.selection.aliases import Names, check_alias, resolve
+from noa.selection.aliases import MOST_COMPARED, Names, check_alias, resolve
 from noa.server.model_path import RESERVED
 
 NAMES = Names(
@@ -91,6 +92,21 @@ def test_the_provider_that_is_meant_is_blamed() -> None:
         resolve("openai:gpt-5", NAMES)
     assert raised.value.provider == "openai"
     assert raised.value.details == {"suggestions": ["openai:gpt-4"]}
+
+
+def test_of_very_many_models_those_are_suggested_that_begin_alike() -> None:
+    ids = [f"{word}-{number}" for word in ("llama", "qwen") for number in range(2 * MOST_COMPARED)]
+    many = msgspec.structs.replace(
+        NAMES,
+        keys=[f"{provider}:{each}" for each in ids for provider in ("openai", "ollama")],
+        keys_by_id={each: [f"openai:{each}", f"ollama:{each}"] for each in ids},
+    )
+    with pytest.raises(ModelNotFoundError) as raised:
+        resolve("ollama:qwen_7", many)
+    suggested = raised.value.details["suggestions"]
+    assert isinstance(suggested, list)
+    assert suggested[0] == "ollama:qwen-7"
+    assert all(each.startswith("ollama:qwen-") for each in suggested)
 
 
 @pytest.mark.parametrize("name", ["prod", "a", "0", "fast-2", "my.best_one", "x" * 64])

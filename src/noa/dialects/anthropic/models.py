@@ -52,22 +52,21 @@ def encode_model(row: ModelRow) -> bytes:
     return msgspec.json.encode(_wire(row))
 
 
-def page_of(rows: Sequence[ModelRow], query: Mapping[str, str]) -> tuple[Sequence[ModelRow], bool]:
-    """The rows that a query asks for (``limit``, and ``after_id`` or ``before_id``), and whether there are more.
+def page_of(ids: Sequence[str], query: Mapping[str, str]) -> tuple[Sequence[str], bool]:
+    """The ids that a query asks for (``limit``, and ``after_id`` or ``before_id``), and whether there are more.
 
     Without a limit there is one page, for these are the models of one house. Raises ``ValidationError`` for a limit
     that is none; an id that is not listed (any more) is the beginning, or the end, of the list.
     """
-    ids = [row.id for row in rows]
-    after, before, limit = query.get("after_id"), query.get("before_id"), len(rows)
+    after, before, limit = query.get("after_id"), query.get("before_id"), len(ids)
     if "limit" in query:
         if not query["limit"].isdecimal() or int(query["limit"]) < 1:
             raise ValidationError("limit must be a whole number, 1 or more.", details={"param": "limit"})
         limit = int(query["limit"])
     if before is not None:
-        earlier = rows[: ids.index(before)] if before in ids else rows
+        earlier = ids[: ids.index(before)] if before in ids else ids
         return earlier[-limit:], len(earlier) > limit
-    later = rows[ids.index(after) + 1 :] if after in ids else rows
+    later = ids[ids.index(after) + 1 :] if after in ids else ids
     return later[:limit], len(later) > limit
 
 
