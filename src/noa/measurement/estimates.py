@@ -86,7 +86,10 @@ class Estimates:
             return
         if seen.prompt_tokens and seen.cached_tokens is not None:
             self._cached.add(seen.cached_tokens / seen.prompt_tokens, seen.at_s)
-        kind = self._kinds.setdefault((seen.streamed, _size(seen.prompt_tokens)), _Kind())
+        of = (seen.streamed, _size(seen.prompt_tokens))
+        kind = self._kinds.get(of)
+        if kind is None:
+            kind = self._kinds[of] = _Kind()
         tokens = float(seen.output_tokens or 0)
         expected_ms = kind.latency.at(tokens)
         self._surprised = expected_ms is not None and expected_ms - seen.latency_ms > SURPRISE * expected_ms
