@@ -89,6 +89,8 @@ def shown(value: object) -> str:
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, type):
         return value.__name__
     return "…" if callable(value) else repr(value)

@@ -101,7 +101,16 @@ class Part:
 
     async def complete(self) -> Path:
         """Make what came durable and check it. Raises ``ModelLoadError``, and nothing is kept, if it is not right."""
-        origin, self.origin = self.origin, None
+        try:
+            await self._check()
+        except ModelLoadError:
+            self.origin = None
+            raise
+        self._complete = True
+        return self.path
+
+    async def _check(self) -> None:
+        origin = self.origin
         assert origin is not None
         if origin.size_bytes is not None and self.size_bytes != origin.size_bytes:
             raise ModelLoadError(
@@ -116,8 +125,6 @@ class Part:
                 retryable=True,
             )
         await asyncio.to_thread(check_weights, self.path, self._name)
-        self.origin, self._complete = origin, True
-        return self.path
 
     @property
     def _note(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import shutil
 from pathlib import Path
@@ -157,3 +158,18 @@ async def test_two_at_once_do_not_disturb_each_other(folder: Path, hub: Scripted
     with lasting(folder, "m"), pytest.raises(ModelLoadError, match="m is being fetched by another process"):
         await fetch(f"{hub.url}/m.gguf", folder)
     assert (await fetch(f"{hub.url}/m.gguf", folder)).read_bytes() == CONTENT
+
+
+async def test_what_came_is_kept_when_the_disk_is_full_at_the_end(
+    folder: Path, hub: ScriptedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(StorageError, match="no room left"):
+            await fetch(f"{hub.url}/m.gguf", folder)
+    hub.asked.clear()
+    assert (await fetch(f"{hub.url}/m.gguf", folder)).read_bytes() == CONTENT
+    assert hub.asked == []
