@@ -15,6 +15,9 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler
 
+#: What the engine's log says at the end of a load.
+LOADED = "0.00.000.002 I srv          init: init: model loaded"
+
 
 def argument(*names: str) -> str:
     return next(sys.argv[place + 1] for place, word in enumerate(sys.argv) if word in names)
@@ -42,6 +45,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, [{"index": 0, "embedding": [[0.5]]}])
         else:
             self.answer(200, {"content": "o"})
+        if MODE == "lags":
+            time.sleep(0.05)
+            say(LOADED)
 
     def answer(self, status: int, body: object) -> None:
         encoded = json.dumps(body).encode()
@@ -75,6 +81,8 @@ def main() -> None:
             nonce = "0" * 16 if MODE == "wrong-nonce" else argument("--nonce")
             sys.stdout.write(f"noise\nnoa-ready {nonce}\n")
             sys.stdout.flush()
+        if MODE != "lags":
+            say(LOADED)
         server.serve_forever()
 
 

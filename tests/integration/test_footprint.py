@@ -14,7 +14,7 @@ from noa.lifecycle import footprint as needs
 from noa.lifecycle.footprint import Basis, EngineShape, Footprint, footprint
 from noa.models import LoadOptions, ModelCapability, ModelInfo
 from noa.providers.protocol import Offer
-from noa.runtime.allocation import Allocation, read_allocation
+from noa.runtime.allocation import LOADED, Allocation, read_allocation
 from noa.runtime.child import ChildRuntime
 from noa.runtime.llama_server import CACHE_TYPES, CHECKPOINTS, CPU_BATCH
 from noa.runtime.protocol import EngineSpec
@@ -52,8 +52,10 @@ async def allocated(runtime: ChildRuntime, path: Path, shape: EngineShape, *, la
         pass
 
     process = await runtime.start(spec, forget, lambda _phase: None)
-    await process.stop()  # Only then is everything that it wrote certain to be read.
-    found = read_allocation(process.log_lines())
+    lines = process.log_lines()
+    await process.stop()
+    assert any(LOADED in line for line in lines), "the end of the load is told in other words: each start waits in vain"
+    found = read_allocation(lines)
     assert found is not None, "the engine said nothing of its memory"
     return found
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+#: Written when all that a load allocates is allocated (``tools/server/server.cpp``).
+LOADED = ": model loaded"
 _BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size = +(\d{1,9}(?:\.\d{1,6})?) MiB")
 #: A model begins to load, and with it everything anew; a context begins anew, with the model that there is.
 _NEW_MODEL = "llama_model_loader: loaded meta data"

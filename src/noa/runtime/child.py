@@ -7,6 +7,7 @@ Unix socket in a folder of mode 0700, and counts as started when it has proven t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from noa.errors import ConfigurationError, ModelLoadError, ModelUnavailableError
+from noa.runtime.allocation import LOADED
 from noa.runtime.launch import Launch, child_environment, command, require_weights
 from noa.runtime.llama_server import MAX_SOCKET_PATH, ready_line
 from noa.runtime.predecessors import end_predecessors
@@ -34,6 +36,8 @@ STALL_TIMEOUT_S = 120.0
 STOP_GRACE_S = 5.0
 #: How long to wait for the exit that explains a broken connection, in seconds.
 _LAST_WORDS_S = 2.0
+#: How long to wait for an engine that answers to have said that it has loaded, in seconds; nearly always it has.
+_LOG_PATIENCE_S = 2.0
 _NONCE_BYTES = 8
 
 Result = TypeVar("Result")
@@ -151,6 +155,8 @@ class ChildRuntime:
             progress("verifying")
             progress("warming-up")
             await self._while_alive(child, probe.verify())
+        if self._binary is None:
+            await self._while_alive(child, _told_of_its_load(child))
 
     async def _while_alive(self, child: ChildProcess, step: Coroutine[Any, Any, None]) -> None:
         """Take a step of the start. If the process ends meanwhile, its diagnosis is what went wrong."""
@@ -211,6 +217,17 @@ class ChildRuntime:
                     " point TMPDIR at a shorter one."
                 )
         return self._folder
+
+
+async def _told_of_its_load(child: ChildProcess) -> None:
+    """Wait until its log has come to the end of the load: what that took is read from it.
+
+    The engine writes it from a thread of its own, which on a busy machine may not have begun when the first token is
+    there.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOG_PATIENCE_S):
+            await child.logged(LOADED)
 
 
 async def _abandon(spawning: asyncio.Task[ChildProcess]) -> None:

@@ -152,6 +152,13 @@ class ChildProcess:
         """The last lines it wrote to standard error, oldest first."""
         return self._pipes.tail.lines()
 
+    async def logged(self, words: str) -> None:
+        """Return when a line with these words is in its log, or the process has ended."""
+        async with contextlib.aclosing(self._pipes.tail.follow()) as lines:
+            async for line in lines:
+                if words in line:
+                    return
+
     async def record(self) -> None:
         """Write down that it runs, with the start time by which it is recognised later. Call it once after the spawn:
         that it is gone is written after this.

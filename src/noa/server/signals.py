@@ -93,8 +93,12 @@ def _reloader(manager: ModelManager) -> Callable[[], None]:
 
     async def reload() -> None:
         try:
-            await manager.reload()
+            report = await manager.reload()
         except AIProviderError as error:
             logger.error("the configuration stays as it was: %s", error.message)  # noqa: TRY400 - a sentence says it all
+            return
+        logger.info("the configuration was read anew")
+        if report.needs_restart:
+            logger.warning("until the next start, these stay as they were: %s", ", ".join(report.needs_restart))
 
     return lambda: background.spawn(reload())

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from noa.errors import ConfigurationError, ModelLoadError, ModelUnavailableError, StorageError
+from noa.runtime.allocation import LOADED
 from noa.runtime.child import ChildRuntime
 from noa.runtime.launch import Launch, command
 from noa.runtime.llama_server import EXIT_ORPHANED
@@ -312,6 +313,13 @@ async def test_a_talkative_engine_neither_blocks_nor_fills_memory(
     lines = process.log_lines()
     assert len(lines) <= 501
     assert any("line 99999" in line for line in lines)
+
+
+async def test_a_log_that_lags_behind_the_first_answer_is_waited_for(
+    runtime_of: Callable[..., ChildRuntime], spec: EngineSpec, journal: Journal
+) -> None:
+    process = await runtime_of("lags").start(spec, journal, silent)
+    assert any(LOADED in line for line in process.log_lines())
 
 
 async def test_what_an_engine_wrote_can_be_read_when_it_is_gone(
