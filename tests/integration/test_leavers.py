@@ -128,6 +128,18 @@ async def test_who_waits_for_a_whole_answer_and_leaves(
         asking.cancel()
 
 
+async def test_who_leaves_after_a_body_so_long_that_its_reading_paused(
+    server: Served, manager: ModelManager, upstream: ScriptedUpstream
+) -> None:
+    way = WAYS["OpenAI"]
+    await manager.load_model(way.model)
+    upstream.script(way.upstream, Answer(delay_s=60))
+    async with let_go(upstream, manager, way.model):
+        asking = asyncio.create_task(server.post(way.path, body_for(way.path, way.model, "y" * 300_000)))
+        await until(lambda: upstream.requests[-1].path == way.upstream)
+        asking.cancel()
+
+
 @pytest.mark.parametrize("way", [way for way in WAYS.values() if way.path.startswith("/v1")], ids=lambda way: way.path)
 async def test_who_leaves_a_stream_before_its_first_byte(
     server: Served, manager: ModelManager, upstream: ScriptedUpstream, way: Way

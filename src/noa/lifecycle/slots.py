@@ -109,9 +109,7 @@ class Slot:
     @property
     def is_nobody_elses(self) -> bool:
         """Loaded somewhere else, to stay until somebody says otherwise: that it is used takes nothing from anybody."""
-        if self.owned or self.status is not ModelStatus.LOADED or self.options.ttl_s is not None:
-            return False
-        return not (self.committing or self.owed or self.unloaders)
+        return not self.owned and self.status is ModelStatus.LOADED and self.options.ttl_s is None
 
     @property
     def has_place(self) -> bool:

@@ -8,7 +8,7 @@ call that wakes whoever reads it, and they cost more than all else that is done 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -40,11 +40,6 @@ class CoalescingTransport(asyncio.Transport):
         self._held_bytes += len(data)
         if self._held_bytes >= MOST_HELD_BYTES:
             self._send()
-
-    def writelines(self, list_of_data: Iterable[Data]) -> None:
-        """Have all of these sent."""
-        for data in list_of_data:
-            self.write(data)
 
     def _send(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0

@@ -105,6 +105,19 @@ def test_a_model_that_took_more_than_was_thought_makes_an_idle_one_go() -> None:
     assert stage.stopped_keys == ["a"]
 
 
+def test_a_busy_one_goes_as_soon_as_its_request_is_over() -> None:
+    stage = Stage(budget_bytes=10)
+    stage.known("a", "b", size_bytes=5)
+    stage.load("a")
+    stage.started("a")
+    request = stage.acquire("a")
+    stage.acquire("b")
+    stage.started("b", size_bytes=8)
+    assert stage.stopped_keys == []
+    stage.release(request)
+    assert stage.stopped_keys == ["a"]
+
+
 def test_a_model_measured_to_exceed_the_budget_stays_while_it_is_alone() -> None:
     stage = Stage(budget_bytes=10)
     stage.known("a", size_bytes=9)
